@@ -1,0 +1,54 @@
+# samgate: `make serve` and `make test` set up everything they need.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet install --constraint deploy/constraints.txt
+BUILD_INPUTS := pyproject.toml deploy/constraints.txt service/samgate/_build.py $(wildcard protos/samgate/v1/*.proto)
+
+.PHONY: help serve install test lint format bench clean
+.DEFAULT_GOAL := help
+
+help:  ## what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+serve: $(VENV)/.installed  ## serve MobileSAM on 127.0.0.1:50051; flags go in ARGS="--port 50052"
+	@exec $(BIN)/samgate serve --pull $(ARGS)
+
+install: $(VENV)/.installed  ## .venv alone
+
+test: $(VENV)/.developed  ## all tests; some of them in ARGS="tests/unit -k queue"
+	$(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/.developed  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.developed  ## rewrite the code in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.developed  ## measure here and write docs/benchmarks.md
+	$(BIN)/samgate bench $(ARGS)
+
+clean:  ## remove .venv and what builds and tests left
+	rm -rf $(VENV) .venv-upstream build .mypy_cache .ruff_cache .pytest_cache .hypothesis service/samgate.egg-info
+	rm -f service/samgate/api/v1/*_pb2*
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "samgate needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11 …" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "no venv module: try 'apt-get install python3-venv'" >&2; exit 1; }
+
+# torch goes first and alone, in the one version that the exports were checked with.
+$(VENV)/.installed: $(BIN)/python $(BUILD_INPUTS)
+	@echo "installing samgate into $(VENV) …"
+	@$(subst --quiet,,$(PIP)) torch==2.13.0
+	@$(PIP) --editable '.[compile]'
+	@touch $@
+
+$(VENV)/.developed: $(VENV)/.installed
+	@$(PIP) --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,111 @@
+"""Answers → proto messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from samgate.api.v1 import segmentation_pb2 as pb
+from samgate.domain import Format, Rle
+from samgate.segevery.generator import EverythingResult
+from samgate.serving.models import Model
+from samgate.serving.requests import AnsweredMask, EncodedMask, Trace
+from samgate.variants.spec import VariantSpec
+
+
+def info_message(trace: Trace, total_s: float) -> pb.AnswerInfo:
+    """How the answer was made, in milliseconds by stage."""
+    stages = {f"{stage}_ms": seconds * 1e3 for stage, seconds in trace.stages_s.items()}
+    return pb.AnswerInfo(
+        variant=trace.variant,
+        precision=trace.precision,
+        engine=trace.engine,
+        embedding_cached=trace.cached,
+        handle=trace.handle,
+        timings=pb.Timings(total_ms=total_s * 1e3, **stages),
+    )
+
+
+def segment_response(
+    results: list[list[AnsweredMask]], mask_format: Format, trace: Trace, total_s: float
+) -> pb.SegmentResponse:
+    """The answer to a Segment call."""
+    width, height = trace.size
+    return pb.SegmentResponse(
+        results=[pb.PromptMasks(masks=[mask_message(mask, mask_format) for mask in masks]) for masks in results],
+        width=width,
+        height=height,
+        info=info_message(trace, total_s),
+    )
+
+
+def mask_message(mask: AnsweredMask, mask_format: Format) -> pb.Mask:
+    """One mask."""
+    message = pb.Mask(
+        bounding_box=box_message(mask.box) if mask.box is not None else None,
+        area=mask.area,
+        predicted_iou=mask.predicted_iou,
+        stability_score=mask.stability_score,
+        low_res_logits=mask.low_res.astype("<f4").tobytes() if mask.low_res is not None else b"",
+    )
+    if mask.data is not None:
+        set_data(message, mask.data, mask_format)
+    return message
+
+
+def everything_message(result: EverythingResult, data: EncodedMask, mask_format: Format) -> pb.EverythingMask:
+    """One mask of SegmentEverything, encoded as ``data``."""
+    mask = pb.Mask(
+        bounding_box=box_message(result.box) if result.box is not None else None,
+        area=result.area,
+        predicted_iou=result.predicted_iou,
+        stability_score=result.stability_score,
+    )
+    set_data(mask, data, mask_format)
+    x, y = result.point
+    return pb.EverythingMask(
+        mask=mask,
+        point=pb.Point(x=x, y=y, label=pb.POINT_LABEL_FOREGROUND),
+        crop_box=box_message(result.crop_box),
+    )
+
+
+def set_data(message: pb.Mask, data: EncodedMask, mask_format: Format) -> None:
+    """Put ``data``, which is encoded as ``mask_format``, in its field."""
+    if isinstance(data, Rle):
+        message.rle.CopyFrom(pb.Rle(height=data.size[0], width=data.size[1], counts=data.counts))
+    elif isinstance(data, tuple):
+        message.polygons.SetInParent()
+        message.polygons.polygons.extend(
+            pb.Polygon(coordinates=polygon.points.ravel(), hole=polygon.hole) for polygon in data
+        )
+    elif mask_format is Format.PNG:
+        message.png = data
+    else:
+        message.packed_bits = data
+
+
+def box_message(box: tuple[float, float, float, float]) -> pb.Box:
+    """(x0, y0, x1, y1)."""
+    return pb.Box(x0=box[0], y0=box[1], x1=box[2], y1=box[3])
+
+
+def variant_message(spec: VariantSpec, models: Mapping[str, Model], default: str) -> pb.Variant:
+    """What the server says of a variant that it knows."""
+    model = models.get(spec.name)
+    message = pb.Variant(
+        name=spec.name,
+        title=spec.title,
+        served=model is not None,
+        is_default=spec.name == default,
+        licence=spec.licence,
+        parameters=spec.parameters,
+        input_size=spec.input_size,
+        precision=model.engine.precision if model else "",
+        engine=model.engine.name if model else "",
+        install_command="" if model else f"samgate pull {spec.name}",
+    )
+    if spec.accuracy.box_miou is not None:
+        message.published_box_miou = spec.accuracy.box_miou / 100
+    if spec.accuracy.point_miou is not None:
+        message.published_point_miou = spec.accuracy.point_miou / 100
+    return message

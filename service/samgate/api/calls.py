@@ -1,0 +1,139 @@
+"""What every call has in common: admission, deadline, errors as status codes, one log line, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+import grpc.aio
+
+from samgate.api.metrics import Metrics
+from samgate.config import Settings
+from samgate.errors import DeadlineExceeded, Overloaded, SamgateError, Unavailable
+from samgate.logs import log
+from samgate.serving.requests import Trace
+
+logger = logging.getLogger("samgate.calls")
+
+Context = grpc.aio.ServicerContext[object, object]
+
+
+@dataclass(slots=True)
+class Call:
+    """One call under way: its deadline on :func:`time.monotonic`'s clock, and the trace of its answer once known."""
+
+    started: float
+    deadline: float
+    trace: Trace | None = None
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the call arrived."""
+        return time.monotonic() - self.started
+
+
+class Calls:
+    """Admits calls, counts them, and waits for the last of them when the server drains."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._limit = settings.limits.max_concurrent_calls
+        self._default_deadline_s = settings.default_deadline_s
+        self._metrics = metrics
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.in_flight = 0
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Refuse new calls with UNAVAILABLE and wait for those under way; False when some are left at the end."""
+        self._draining = True
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    @asynccontextmanager
+    async def answer(self, rpc: str, context: Context) -> AsyncIterator[Call]:
+        """Everything around the work of one call. Errors raised inside end the call with their status."""
+        started = time.monotonic()
+        remaining = context.time_remaining()
+        call = Call(started, started + (self._default_deadline_s if remaining is None else remaining))
+        code, detail = "OK", None
+        self._enter()
+        try:
+            self._admit()
+            async with asyncio.timeout(call.deadline - started):
+                yield call
+        except asyncio.CancelledError:
+            code = "CANCELLED" if call.deadline > time.monotonic() else "DEADLINE_EXCEEDED"
+            raise
+        except (SamgateError, TimeoutError) as error:
+            if isinstance(error, TimeoutError):
+                error = DeadlineExceeded(f"the deadline of {call.deadline - started:.3g} s has passed")
+            code, detail = error.status, str(error)
+            await _abort(context, error)
+        except grpc.aio.AbortError:
+            raise
+        except Exception:
+            code = "INTERNAL"
+            logger.exception("unexpected error in %s", rpc)
+            await context.abort(grpc.StatusCode.INTERNAL, "unexpected error; see the server's log")
+        finally:
+            self._leave()
+            self._record(rpc, code, detail, call, context.peer())
+
+    def _enter(self) -> None:
+        self.in_flight += 1
+        self._idle.clear()
+        self._metrics.in_flight.inc()
+
+    def _leave(self) -> None:
+        self.in_flight -= 1
+        self._metrics.in_flight.dec()
+        if self.in_flight == 0:
+            self._idle.set()
+
+    def _admit(self) -> None:
+        if self._draining:
+            raise Unavailable("the server is shutting down: retry, best on another server")
+        if self.in_flight > self._limit:
+            raise Overloaded(f"{self._limit} calls are under way, which is the limit", retry_after_s=1.0)
+
+    def _record(self, rpc: str, code: str, detail: str | None, call: Call, peer: str) -> None:
+        self._metrics.requests.labels(rpc, code).inc()
+        self._metrics.latency.labels(rpc).observe(call.elapsed_s)
+        fields: dict[str, object] = {}
+        if call.trace is not None:
+            trace = call.trace
+            self._metrics.observe_trace(trace)
+            fields = {
+                "variant": trace.variant,
+                "size": f"{trace.size[0]}x{trace.size[1]}",
+                "prompts": trace.prompts or None,
+                "masks": trace.masks or None,
+                "cached": trace.cached,
+                **{f"{stage}_ms": round(seconds * 1e3, 1) for stage, seconds in trace.stages_s.items()},
+            }
+        log(
+            logger,
+            logging.INFO,
+            rpc,
+            code=code,
+            total_ms=round(call.elapsed_s * 1e3, 1),
+            **fields,
+            peer=peer,
+            error=detail,
+        )
+
+
+async def _abort(context: Context, error: SamgateError) -> None:
+    trailers: tuple[tuple[str, str], ...] = ()
+    if isinstance(error, Overloaded) and error.retry_after_s is not None:
+        trailers = (("retry-after-ms", str(round(error.retry_after_s * 1e3))),)
+    await context.abort(grpc.StatusCode[error.status], str(error), trailers)

@@ -1,0 +1,144 @@
+"""The gRPC server: starts what the settings say, drains when told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from samgate.api.calls import Calls
+from samgate.api.http import HttpServer, Probes
+from samgate.api.interceptors import MalformedRequests
+from samgate.api.metrics import Metrics
+from samgate.api.servicer import Segmentation
+from samgate.api.v1 import segmentation_pb2 as pb
+from samgate.api.v1 import segmentation_pb2_grpc
+from samgate.compile.graphs import ensure_graphs
+from samgate.config import Settings
+from samgate.engines.base import Engine
+from samgate.engines.load import load_engine
+from samgate.errors import InvalidArgument, Unavailable
+from samgate.logs import log
+from samgate.serving.gateway import Gateway
+from samgate.serving.models import Model
+from samgate.variants import get_variant
+from samgate.variants.spec import VariantSpec
+
+logger = logging.getLogger("samgate.server")
+
+SERVICE = pb.DESCRIPTOR.services_by_name["Segmentation"].full_name
+_BEAT_S = 1.0
+_MAX_METADATA_BYTES = 16 * 1024
+
+
+def load_models(settings: Settings, report: Callable[[str], None]) -> list[tuple[VariantSpec, Engine]]:
+    """Every variant that ``settings`` name, with its engine. Slow; needs no event loop.
+
+    Raises NotFound, NotInstalled, CompileError and InvalidArgument.
+    """
+    names = [name.strip() for name in settings.variants.split(",") if name.strip()]
+    if not names:
+        raise InvalidArgument("variants", "names no variant")
+    specs = [get_variant(name) for name in dict.fromkeys(names)]
+    loaded = []
+    for spec in specs:
+        files = ensure_graphs(spec, report)
+        report(f"loading {spec.name}")
+        loaded.append((spec, load_engine(spec, files, settings.engine)))
+    return loaded
+
+
+class Server:
+    """A gateway on a listening gRPC server. Make with :func:`running`."""
+
+    def __init__(self, settings: Settings, gateway: Gateway, metrics: Metrics, target: str) -> None:
+        self.gateway = gateway
+        self.target = target
+        self._settings = settings
+        self._calls = Calls(settings, metrics)
+        limit = settings.limits.max_message_bytes
+        self._server = grpc.aio.server(
+            interceptors=(MalformedRequests(),),
+            options=(
+                ("grpc.max_receive_message_length", limit),
+                ("grpc.max_send_message_length", limit + 1024 * 1024),
+                ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
+                ("grpc.so_reuseport", 0),
+                ("grpc.keepalive_time_ms", 60_000),
+                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ),
+        )
+        segmentation_pb2_grpc.add_SegmentationServicer_to_server(Segmentation(gateway, self._calls), self._server)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+
+    async def start(self) -> None:
+        """Listen. Raises Unavailable when the address is taken."""
+        try:
+            port = self._server.add_insecure_port(self.target)
+        except RuntimeError as error:
+            raise Unavailable(f"gRPC can't listen on {self.target}: {error}; choose another --port") from error
+        if not self.target.startswith("unix:"):
+            self.target = f"{self.target.rpartition(':')[0]}:{port}"
+        await self._server.start()
+        for service in ("", SERVICE):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+
+    async def drain(self) -> None:
+        """Health NOT_SERVING, new calls UNAVAILABLE, those under way finish or run into the drain's deadline."""
+        await self._health.enter_graceful_shutdown()
+        finished = await self._calls.drain(self._settings.drain_s)
+        if not finished:
+            log(logger, logging.WARNING, "drain timed out", calls_cancelled=self._calls.in_flight)
+        await self._server.stop(grace=0.5)
+        await self.gateway.close()
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, loaded: list[tuple[VariantSpec, Engine]], target: str, *, http: bool = True
+) -> AsyncIterator[tuple[Server, int | None]]:
+    """A serving server inside the block, and the HTTP port if there is one; drained at its end."""
+    metrics, probes = Metrics(), Probes()
+    models = {spec.name: Model(spec, engine, settings, metrics.observe_batch) for spec, engine in loaded}
+    gateway = Gateway(settings, models)
+    metrics.watch(gateway)
+    server = Server(settings, gateway, metrics, target)
+    door = HttpServer(settings.http_host, settings.http_port, metrics.registry, probes) if http else None
+    try:
+        await server.start()
+        heart = asyncio.create_task(_beat(probes))
+        probes.ready = True
+        try:
+            yield server, door.port if door else None
+        finally:
+            probes.ready = False
+            await server.drain()
+            heart.cancel()
+    finally:
+        if door:
+            await asyncio.to_thread(door.close)
+
+
+async def serve_until(
+    settings: Settings,
+    loaded: list[tuple[VariantSpec, Engine]],
+    stop: Awaitable[object],
+    on_ready: Callable[[Server, int | None], None],
+) -> None:
+    """Serve until ``stop`` is done, then drain."""
+    async with running(settings, loaded, f"{settings.host}:{settings.port}") as (server, http_port):
+        on_ready(server, http_port)
+        await stop
+
+
+async def _beat(probes: Probes) -> None:
+    while True:
+        probes.beat()
+        await asyncio.sleep(_BEAT_S)

@@ -1,0 +1,84 @@
+"""The Segmentation service: proto in, gateway, proto out. No logic of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from samgate.api import answers, validation
+from samgate.api.calls import Calls
+from samgate.api.v1 import segmentation_pb2 as pb
+from samgate.api.v1 import segmentation_pb2_grpc as rpc
+from samgate.serving.everything import EverythingDone, EverythingFound, EverythingProgress
+from samgate.serving.gateway import Gateway
+from samgate.variants import VARIANTS
+
+
+class Segmentation(rpc.SegmentationServicer):
+    """Serves ``gateway``; ``calls`` admits, times and reports."""
+
+    def __init__(self, gateway: Gateway, calls: Calls) -> None:
+        self._gateway = gateway
+        self._calls = calls
+        self._limits = gateway.settings.limits
+
+    async def Segment(self, request: pb.SegmentRequest, context: Any) -> pb.SegmentResponse:
+        """See the proto."""
+        async with self._calls.answer("Segment", context) as call:
+            wanted = validation.segment_call(request, self._limits, call.deadline)
+            results, call.trace = await self._gateway.segment(wanted)
+            return answers.segment_response(results, wanted.format, call.trace, call.elapsed_s)
+
+    async def SegmentEverything(
+        self, request: pb.SegmentEverythingRequest, context: Any
+    ) -> AsyncIterator[pb.SegmentEverythingResponse]:
+        """See the proto."""
+        async with self._calls.answer("SegmentEverything", context) as call:
+            wanted = validation.everything_call(request, self._limits, call.deadline)
+            async for event in self._gateway.everything(wanted):
+                match event:
+                    case EverythingProgress():
+                        yield pb.SegmentEverythingResponse(
+                            progress=pb.Progress(
+                                prompts_done=event.prompts_done,
+                                prompts_total=event.prompts_total,
+                                candidates=event.candidates,
+                            )
+                        )
+                    case EverythingFound():
+                        masks = [answers.everything_message(*found, wanted.format) for found in event.masks]
+                        yield pb.SegmentEverythingResponse(masks=pb.EverythingMasks(masks=masks))
+                    case EverythingDone(trace):
+                        call.trace = trace
+                        width, height = trace.size
+                        summary = pb.EverythingSummary(
+                            mask_count=trace.masks,
+                            width=width,
+                            height=height,
+                            info=answers.info_message(trace, call.elapsed_s),
+                        )
+                        yield pb.SegmentEverythingResponse(summary=summary)
+
+    async def Embed(self, request: pb.EmbedRequest, context: Any) -> pb.EmbedResponse:
+        """See the proto."""
+        async with self._calls.answer("Embed", context) as call:
+            image, variant = validation.image_of(request.image), validation.variant_of(request.variant)
+            call.trace = await self._gateway.embed(image, variant, call.deadline)
+            width, height = call.trace.size
+            return pb.EmbedResponse(
+                handle=call.trace.handle,
+                width=width,
+                height=height,
+                expires_in_s=self._gateway.settings.cache.ttl_s,
+                info=answers.info_message(call.trace, call.elapsed_s),
+            )
+
+    async def ListVariants(self, request: pb.ListVariantsRequest, context: Any) -> pb.ListVariantsResponse:
+        """See the proto."""
+        async with self._calls.answer("ListVariants", context):
+            return pb.ListVariantsResponse(
+                variants=[
+                    answers.variant_message(spec, self._gateway.models, self._gateway.default)
+                    for spec in VARIANTS.values()
+                ]
+            )

@@ -1,0 +1,160 @@
+"""Proto requests → validated calls. Everything a client can get wrong without the image being looked at is found here.
+
+Raises :class:`~samgate.errors.InvalidArgument` naming the field as the proto spells it, the value and the limit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from samgate.api.v1 import segmentation_pb2 as pb
+from samgate.config import Limits
+from samgate.domain import FloatArray, Format, Prompt, Selection
+from samgate.errors import InvalidArgument
+from samgate.segevery.parameters import GridParameters
+from samgate.serving.everything import EverythingCall
+from samgate.serving.requests import EncodedImage, Handle, Image, RawImage, SegmentCall
+from samgate.variants import get_variant
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+MASK_SIDE = 256
+_MAX_NAME = 128
+
+_SELECTIONS = {
+    pb.MASK_SELECTION_UNSPECIFIED: Selection.SINGLE,
+    pb.MASK_SELECTION_SINGLE: Selection.SINGLE,
+    pb.MASK_SELECTION_MULTI: Selection.MULTI,
+    pb.MASK_SELECTION_BEST: Selection.BEST,
+}
+_FORMATS = {
+    pb.MASK_FORMAT_UNSPECIFIED: Format.RLE,
+    pb.MASK_FORMAT_RLE: Format.RLE,
+    pb.MASK_FORMAT_PNG: Format.PNG,
+    pb.MASK_FORMAT_POLYGONS: Format.POLYGONS,
+    pb.MASK_FORMAT_PACKED_BITS: Format.PACKED_BITS,
+    pb.MASK_FORMAT_LOW_RES_LOGITS: Format.LOW_RES_LOGITS,
+}
+_LABELS = {pb.POINT_LABEL_UNSPECIFIED: 1, pb.POINT_LABEL_FOREGROUND: 1, pb.POINT_LABEL_BACKGROUND: 0}
+
+
+def segment_call(request: pb.SegmentRequest, limits: Limits, deadline: float) -> SegmentCall:
+    """A validated call; ``deadline`` is on :func:`time.monotonic`'s clock."""
+    return SegmentCall(
+        image=image_of(request.image),
+        prompts=_prompts(request.prompts, limits),
+        selection=_known("selection", request.selection, _SELECTIONS, pb.MaskSelection.keys()),
+        format=_format(request.format),
+        return_logits=request.return_logits,
+        variant=variant_of(request.variant),
+        deadline=deadline,
+    )
+
+
+def everything_call(request: pb.SegmentEverythingRequest, limits: Limits, deadline: float) -> EverythingCall:
+    """A validated call; ``deadline`` is on :func:`time.monotonic`'s clock."""
+    given = {item.name: value for item, value in request.grid.ListFields()}
+    parameters = GridParameters(**given)
+    count = parameters.prompt_count()
+    if count > limits.max_everything_prompts:
+        raise InvalidArgument(
+            "grid",
+            f"asks for {count} point prompts over all crops; the limit is {limits.max_everything_prompts}",
+        )
+    image = image_of(request.image)
+    if isinstance(image, Handle) and parameters.crop_n_layers > 0:
+        raise InvalidArgument("image.handle", "has no pixels to crop; send the image, or grid.crop_n_layers = 0")
+    mask_format = _format(request.format)
+    if mask_format is Format.LOW_RES_LOGITS:
+        raise InvalidArgument("format", "LOW_RES_LOGITS is not for SegmentEverything")
+    return EverythingCall(image, parameters, mask_format, variant_of(request.variant), deadline)
+
+
+def image_of(image: pb.Image) -> Image:
+    """The image's source, of which exactly one must be set."""
+    source = image.WhichOneof("source")
+    if source == "encoded":
+        return EncodedImage(image.encoded)
+    if source == "raw":
+        return RawImage(image.raw.width, image.raw.height, image.raw.rgb)
+    if source == "handle":
+        if not 0 < len(image.handle) <= _MAX_NAME:
+            raise InvalidArgument("image.handle", f"must have 1 to {_MAX_NAME} characters, has {len(image.handle)}")
+        return Handle(image.handle)
+    raise InvalidArgument("image", "is empty: set encoded, raw or handle")
+
+
+def variant_of(name: str) -> str:
+    """``name``, when samgate knows it or it is empty. Raises :class:`~samgate.errors.NotFound`."""
+    if len(name) > _MAX_NAME:
+        raise InvalidArgument("variant", f"must have at most {_MAX_NAME} characters, has {len(name)}")
+    return get_variant(name).name if name else ""
+
+
+def _format(value: pb.MaskFormat) -> Format:
+    return _known("format", value, _FORMATS, pb.MaskFormat.keys())
+
+
+def _known(field: str, value: K, table: dict[K, V], names: Sequence[str]) -> V:
+    if value not in table:
+        raise InvalidArgument(field, f"{value} is unknown; known: {', '.join(names)}")
+    return table[value]
+
+
+def _prompts(prompts: Sequence[pb.Prompt], limits: Limits) -> tuple[Prompt, ...]:
+    if not prompts:
+        raise InvalidArgument("prompts", "is empty: at least one is needed")
+    if len(prompts) > limits.max_prompts:
+        raise InvalidArgument("prompts", f"has {len(prompts)}; the limit is {limits.max_prompts}")
+    return tuple(_prompt(prompt, f"prompts[{index}]", limits) for index, prompt in enumerate(prompts))
+
+
+def _prompt(prompt: pb.Prompt, field: str, limits: Limits) -> Prompt:
+    if not prompt.points and not prompt.HasField("box") and not prompt.mask_logits:
+        raise InvalidArgument(field, "is empty: it needs points, a box or mask_logits")
+    if len(prompt.points) > limits.max_points:
+        raise InvalidArgument(f"{field}.points", f"has {len(prompt.points)}; the limit is {limits.max_points}")
+    labels = []
+    for index, point in enumerate(prompt.points):
+        where = f"{field}.points[{index}]"
+        _finite(f"{where}.x", point.x)
+        _finite(f"{where}.y", point.y)
+        labels.append(_known(f"{where}.label", point.label, _LABELS, pb.PointLabel.keys()))
+    return Prompt(
+        points=np.array([(point.x, point.y) for point in prompt.points], np.float32).reshape(-1, 2),
+        labels=np.array(labels, np.int32),
+        box=_box(prompt.box, f"{field}.box") if prompt.HasField("box") else None,
+        mask_logits=_mask_logits(prompt.mask_logits, f"{field}.mask_logits") if prompt.mask_logits else None,
+    )
+
+
+def _box(box: pb.Box, field: str) -> FloatArray:
+    corners = (box.x0, box.y0, box.x1, box.y1)
+    for name, value in zip(("x0", "y0", "x1", "y1"), corners, strict=True):
+        _finite(f"{field}.{name}", value)
+    if box.x0 >= box.x1 or box.y0 >= box.y1:
+        shown = ", ".join(f"{value:g}" for value in corners)
+        raise InvalidArgument(field, f"({shown}) is empty or inverted: x0 < x1 and y0 < y1 are needed")
+    return np.array(corners, np.float32)
+
+
+def _mask_logits(data: bytes, field: str) -> FloatArray:
+    expected = MASK_SIDE * MASK_SIDE * 4
+    if len(data) != expected:
+        raise InvalidArgument(
+            field, f"has {len(data)} bytes; {MASK_SIDE} × {MASK_SIDE} little-endian float32 are {expected}"
+        )
+    logits = np.frombuffer(data, "<f4").astype(np.float32).reshape(MASK_SIDE, MASK_SIDE)
+    if not np.isfinite(logits).all():
+        raise InvalidArgument(field, "has values that are not finite")
+    return logits
+
+
+def _finite(field: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise InvalidArgument(field, f"is {value}; it must be finite")

@@ -1,0 +1,1 @@
+"""The ``samgate`` command, one module a sub-command."""

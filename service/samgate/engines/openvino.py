@@ -1,0 +1,73 @@
+"""OpenVINO on the CPU. Compiled graphs are kept on disk, so that the next start loads them in a fraction of the time."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import openvino as ov
+from numpy.typing import NDArray
+
+from samgate.domain import FloatArray
+from samgate.engines.cpu import cpu_info
+from samgate.engines.embedded import Graph
+from samgate.errors import CompileError
+from samgate.weights.home import atomic_write_bytes, file_lock, samgate_home, sha256_file
+
+NAME = "openvino"
+
+
+def load_graph(path: Path, precision: str, threads: int) -> Graph:
+    """The ONNX file ``path`` compiled for this CPU in ``precision`` (``f32`` or ``bf16``), on ``threads`` threads.
+
+    Raises :class:`~samgate.errors.CompileError` with OpenVINO's own words when it can't be compiled.
+    """
+    core = ov.Core()
+    options = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    blob = samgate_home() / "blobs" / f"{path.stem}-{precision}-{_fingerprint(path, options)}.blob"
+    try:
+        with file_lock(blob.with_suffix(".lock"), timeout_s=300):
+            model = _cached(core, blob, options)
+            if model is None:
+                model = core.compile_model(core.read_model(path), "CPU", options)
+                stream = io.BytesIO()
+                model.export_model(stream)
+                atomic_write_bytes(blob, stream.getvalue())
+    except RuntimeError as error:
+        raise CompileError(f"OpenVINO can't compile {path.name}: {error}") from error
+    return _Request(model)
+
+
+class _Request:
+    """One inference request; its output buffers are OpenVINO's, so results are copied out."""
+
+    def __init__(self, model: ov.CompiledModel) -> None:
+        self._request = model.create_infer_request()
+        self._outputs = len(model.outputs)
+
+    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> list[FloatArray]:
+        self._request.infer(dict(inputs), share_inputs=True)
+        return [self._request.get_output_tensor(index).data.copy() for index in range(self._outputs)]
+
+
+def _cached(core: ov.Core, blob: Path, options: dict[str, object]) -> ov.CompiledModel | None:
+    if not blob.exists():
+        return None
+    try:
+        return core.import_model(blob.read_bytes(), "CPU", options)
+    except RuntimeError:
+        # A blob that OpenVINO refuses is worth no more than none: compile again and replace it.
+        return None
+
+
+def _fingerprint(path: Path, options: dict[str, object]) -> str:
+    parts = [sha256_file(path), ov.__version__, cpu_info().get("flags", ""), repr(sorted(options.items()))]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

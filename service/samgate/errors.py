@@ -1,0 +1,91 @@
+"""Every error samgate raises on purpose, each with the gRPC status that a client sees.
+
+    SamgateError
+    ├── InvalidArgument        INVALID_ARGUMENT     the request is wrong: names field, value and limit
+    ├── NotFound               NOT_FOUND            no such variant, or the embedding's handle has expired
+    ├── NotInstalled           FAILED_PRECONDITION  a known variant whose weights or graphs are missing here
+    ├── Overloaded             RESOURCE_EXHAUSTED   a queue or an answer would pass its bound
+    ├── DeadlineExceeded       DEADLINE_EXCEEDED    the deadline passed before the work was started or done
+    ├── Unavailable            UNAVAILABLE          draining, or the engine cannot serve now: retry elsewhere
+    ├── WeightsError           FAILED_PRECONDITION  weights can't be had, or are not what they should be
+    └── CompileError           FAILED_PRECONDITION  a graph can't be exported, compiled or loaded here
+
+Messages are written for the person who has to act on them; nothing secret goes into one.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SamgateError(Exception):
+    """Base of every deliberate error. ``status`` is the name of a :class:`grpc.StatusCode`."""
+
+    status: ClassVar[str] = "UNKNOWN"
+
+
+class InvalidArgument(SamgateError):
+    """A field of the request is unusable.
+
+    Args:
+        field: path of the field as the proto spells it, such as ``prompts[2].box``.
+        problem: what is wrong, with the value and the limit.
+    """
+
+    status = "INVALID_ARGUMENT"
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class NotFound(SamgateError):
+    """The thing named does not exist here (any more)."""
+
+    status = "NOT_FOUND"
+
+
+class NotInstalled(SamgateError):
+    """A variant that samgate knows but that is not installed; the message holds the command that installs it."""
+
+    status = "FAILED_PRECONDITION"
+
+
+class Overloaded(SamgateError):
+    """A bound on queued work or on the size of an answer is reached.
+
+    Args:
+        message: what is full, and its bound.
+        retry_after_s: seconds after which trying again makes sense, or None when it never does.
+    """
+
+    status = "RESOURCE_EXHAUSTED"
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(SamgateError):
+    """The caller's deadline has passed; the work was not started or not finished."""
+
+    status = "DEADLINE_EXCEEDED"
+
+
+class Unavailable(SamgateError):
+    """This server can't serve now but another, or this one later, can."""
+
+    status = "UNAVAILABLE"
+
+
+class WeightsError(SamgateError):
+    """Weights can't be fetched, read or trusted."""
+
+    status = "FAILED_PRECONDITION"
+
+
+class CompileError(SamgateError):
+    """A graph can't be exported, compiled or loaded."""
+
+    status = "FAILED_PRECONDITION"

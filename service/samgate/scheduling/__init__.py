@@ -1,0 +1,1 @@
+"""Who runs what when: pure state, no I/O, no clock of its own."""

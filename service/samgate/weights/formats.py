@@ -1,0 +1,141 @@
+"""State dicts out of weights files, compared with the network's own before any of their numbers is touched."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from samgate.errors import WeightsError
+from samgate.variants.spec import VariantSpec
+from samgate.weights.store import StateDict
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+_NEEDS_TORCH = "pulling weights needs torch to check them: pip install 'samgate[compile]', then pull again"
+_WRAPPERS = ("model", "state_dict")
+
+
+def resolve(reference: str) -> Callable[..., Any]:
+    """The function that ``module:function`` names, as specs spell it."""
+    module, _, function = reference.partition(":")
+    found: Callable[..., Any] = getattr(import_module(module), function)
+    return found
+
+
+def network_shapes(spec: VariantSpec) -> Shapes:
+    """Names and shapes of the parameters and buffers that the variant's network loads.
+
+    Raises:
+        WeightsError: torch is not installed.
+    """
+    try:
+        network: torch.nn.Module = resolve(spec.network)()
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise WeightsError(_NEEDS_TORCH) from error
+    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+
+
+def check_shapes(actual: Shapes, expected: Shapes) -> None:
+    """Raises :class:`WeightsError` that names what differs, unless names and shapes are the same."""
+    problems = [f"{name} is missing" for name in expected if name not in actual]
+    problems += [f"{name} is unknown" for name in actual if name not in expected]
+    problems += [
+        f"{name} has shape {list(actual[name])} instead of {list(shape)}"
+        for name, shape in expected.items()
+        if name in actual and actual[name] != shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise WeightsError(f"not this variant's weights: {'; '.join(problems[:3])}{more}")
+
+
+def canonical(state: Mapping[str, Any], shapes: Shapes) -> StateDict:
+    """``state`` as float32 and int64 arrays. Raises :class:`WeightsError` for wrong names, shapes or NaNs."""
+    check_shapes({name: tuple(value.shape) for name, value in state.items()}, shapes)
+    result: StateDict = {}
+    for name, value in state.items():
+        array = np.asarray(value)
+        result[name] = array.astype(np.int64 if np.issubdtype(array.dtype, np.integer) else np.float32)
+        if not np.isfinite(result[name]).all():
+            raise WeightsError(f"{name} holds numbers that are not finite")
+    return result
+
+
+def read_safetensors(path: Path, shapes: Shapes) -> StateDict:
+    """The state dict in a safetensors file. Raises :class:`WeightsError` when it is not the network's."""
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            names = file.keys()
+            check_shapes({name: tuple(file.get_slice(name).get_shape()) for name in names}, shapes)
+        return canonical(safetensors.numpy.load_file(path), shapes)
+    except (safetensors.SafetensorError, OSError, TypeError, KeyError) as error:
+        raise WeightsError(f"{path.name} can't be read as safetensors: {error}") from error
+
+
+def read_checkpoint(path: Path, shapes: Shapes) -> StateDict:
+    """The state dict in a torch checkpoint (``.pt``, ``.pth``), itself or under ``model`` or ``state_dict``.
+
+    Only tensors are ever loaded: a pickle that asks for anything else is refused before it gets it.
+
+    Raises:
+        WeightsError: torch is not installed, or the file is damaged, unsafe or not the network's.
+    """
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise WeightsError(_NEEDS_TORCH) from error
+    _check_uncompressed(path)
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        logger.debug("%s: %s", path, error)
+        raise WeightsError(
+            f"{path.name} is refused: it is damaged or holds more than tensors; "
+            "samgate never runs code from a weights file"
+        ) from error
+    except Exception as error:  # a damaged file makes torch's reader raise almost anything
+        raise WeightsError(f"{path.name} can't be read as a torch checkpoint: {error}") from error
+    for wrapper in _WRAPPERS:
+        if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
+            loaded = loaded[wrapper]
+    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+        raise WeightsError(f"{path.name} is not a state dict: it should map names to tensors")
+    # Before the conversion: a tensor of a few bytes can claim any shape.
+    check_shapes({name: tuple(value.shape) for name, value in loaded.items()}, shapes)
+    try:
+        plain = {
+            name: (value.float() if value.is_floating_point() else value.long()).detach().numpy()
+            for name, value in loaded.items()
+        }
+    except (RuntimeError, TypeError) as error:
+        raise WeightsError(f"{path.name} holds tensors that are not plain arrays: {error}") from error
+    return canonical(plain, shapes)
+
+
+def _check_uncompressed(path: Path) -> None:
+    """torch stores without compression, so an archive that unpacks to more than it weighs is a bomb."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(item.file_size for item in archive.infolist())
+    except zipfile.BadZipFile as error:
+        raise WeightsError(f"{path.name} can't be read as a torch checkpoint: {error}") from error
+    if unpacked > path.stat().st_size:
+        raise WeightsError(f"{path.name} is refused: it would unpack to {unpacked:,} bytes; torch never compresses")
