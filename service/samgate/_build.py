@@ -37,7 +37,7 @@ def generate() -> None:
         raise SystemExit(f"protoc failed with status {status}")
 
 
-class BuildPy(build_py):
+class BuildPy(build_py):  # type: ignore[misc]
     """setuptools' ``build_py`` with the stubs generated first."""
 
     def run(self) -> None:

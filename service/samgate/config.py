@@ -104,7 +104,9 @@ def _leaves(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
-def settings_from(environment: Mapping[str, str] = os.environ, overrides: Mapping[str, object] | None = None) -> Settings:
+def settings_from(
+    environment: Mapping[str, str] = os.environ, overrides: Mapping[str, object] | None = None
+) -> Settings:
     """Defaults, then ``environment``, then ``overrides`` (dotted path → value; None means not given).
 
     Raises :class:`InvalidArgument` that names the variable or path whose value is of the wrong type or out of range.

@@ -79,7 +79,7 @@ class EmbeddingCache:
         finally:
             making.waiters -= 1
             if making.waiters == 0:
-                # Out of the books before it is cancelled, so that a newcomer begins anew rather than joins a dying task.
+                # Out of the books before it is cancelled, so that a newcomer begins anew.
                 if self._making.get(key) is making:
                     del self._making[key]
                 if not making.task.done():

@@ -1,9 +1,9 @@
 """Writes upstream's answer to "segment everything": what tests/integration/test_everything_parity.py compares with.
 
 Runs upstream's ``SamAutomaticMaskGenerator`` with its default parameters in f32 on the CPU, one image at a time, and
-stores each image's masks in one JSON file. Needs upstream's checkout, its weights as a torch state dict, and an
-environment with torch, Pillow and pycocotools; torchvision and timm are used when they are there (see
-service/samgate/bench/upstream/standins.py for what replaces them). Takes minutes an image:
+stores each image's masks in one JSON file. Needs upstream's checkout, its weights as a torch state dict, and samgate's
+``dev`` extra; torchvision and timm are used when they are there (see service/samgate/bench/upstream/standins.py for
+what replaces them). Takes minutes an image:
 
     python tests/parity/make_everything_golden.py --upstream ../MobileSAM --weights mobile_sam.pt \\
         --images ../shared/data/eval/images --out tests/parity/golden coco_val2017/000000037777.jpg …
@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "service" / "samgate" / "bench" / "upstream"))
+from samgate.bench.upstream import model as upstream
 
 DEFAULTS = (
     "points_per_batch",
@@ -72,10 +70,8 @@ def main() -> int:
     parser.add_argument("image", nargs="+", help="path below --images")
     args = parser.parse_args()
 
-    import model as upstream_model
-
     torch.set_num_threads(args.threads)
-    package, model = upstream_model.load(args.upstream, args.weights)
+    package, model = upstream.load(args.upstream, args.weights)
     generator = package.SamAutomaticMaskGenerator(model, output_mode="coco_rle")
     shared = {
         "weights": weights_digest(model),
@@ -92,7 +88,7 @@ def main() -> int:
         size = {"width": pixels.shape[1], "height": pixels.shape[0]}
         target = args.out / f"everything_{Path(name).stem[:16]}.json"
         lines = ",\n".join(json.dumps(mask) for mask in masks)
-        head = json.dumps({**image, **size, **shared}, indent=1).rstrip("\n}")
+        head = json.dumps({**image, **size, **shared}, indent=1).removesuffix("\n}")
         target.write_text(f'{head},\n "masks": [\n{lines}\n ]\n}}\n')
         print(f"{target}: {len(masks)} masks, {time.perf_counter() - started:.0f} s", flush=True)
     return 0

@@ -1,4 +1,4 @@
-"""The HTTP side door: ``/metrics`` for Prometheus, ``/healthz`` and ``/readyz`` for probes. Runs on threads of its own."""
+"""The HTTP side door: ``/metrics`` for Prometheus, ``/healthz`` and ``/readyz`` for probes, on threads of its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
-from typing import Any
+from typing import Any, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -41,7 +41,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 class _Handler(WSGIRequestHandler):
     timeout = _SOCKET_TIMEOUT_S
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *_: Any) -> None:
         """Probes and scrapes aren't worth a line each."""
 
 
@@ -58,7 +58,7 @@ class HttpServer:
         def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
             path = environ.get("PATH_INFO", "")
             if path == "/metrics":
-                return metrics(environ, start_response)
+                return cast("Iterable[bytes]", metrics(environ, start_response))
             if path not in answers:
                 start_response("404 Not Found", [("Content-Type", "text/plain")])
                 return [b"try /metrics, /healthz or /readyz\n"]

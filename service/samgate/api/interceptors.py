@@ -12,12 +12,10 @@ from google.protobuf.message import DecodeError
 _MALFORMED = object()
 
 
-class MalformedRequests(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class MalformedRequests(grpc.aio.ServerInterceptor):
     """Answers a request that can't be parsed with INVALID_ARGUMENT."""
 
-    async def intercept_service(
-        self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
-    ) -> Any:
+    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
         """Wrap the handler's parser and its behaviour, for the two kinds of handlers that samgate has."""
         handler = await continuation(handler_call_details)
         if handler is None or handler.request_streaming or handler.request_deserializer is None:

@@ -76,9 +76,7 @@ class Metrics:
         """Read queue lengths and the cache's size from ``gateway`` whenever metrics are scraped."""
         self._gauge("samgate_embedding_cache_bytes", "Bytes of cached embeddings.", lambda: gateway.cache.bytes)
         self._gauge("samgate_embedding_cache_entries", "Cached embeddings.", lambda: len(gateway.cache))
-        lengths = Gauge(
-            "samgate_queue_length", "Pieces of work waiting.", ["stage", "variant"], registry=self.registry
-        )
+        lengths = Gauge("samgate_queue_length", "Pieces of work waiting.", ["stage", "variant"], registry=self.registry)
         for name, model in gateway.models.items():
             lengths.labels("encode", name).set_function(model.encoding.__len__)
             lengths.labels("decode", name).set_function(model.decoding.__len__)

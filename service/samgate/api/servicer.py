@@ -73,7 +73,7 @@ class Segmentation(rpc.SegmentationServicer):
                 info=answers.info_message(call.trace, call.elapsed_s),
             )
 
-    async def ListVariants(self, request: pb.ListVariantsRequest, context: Any) -> pb.ListVariantsResponse:
+    async def ListVariants(self, _: pb.ListVariantsRequest, context: Any) -> pb.ListVariantsResponse:
         """See the proto."""
         async with self._calls.answer("ListVariants", context):
             return pb.ListVariantsResponse(

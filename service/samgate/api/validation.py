@@ -20,19 +20,18 @@ from samgate.serving.everything import EverythingCall
 from samgate.serving.requests import EncodedImage, Handle, Image, RawImage, SegmentCall
 from samgate.variants import get_variant
 
-K = TypeVar("K")
 V = TypeVar("V")
 
 MASK_SIDE = 256
 _MAX_NAME = 128
 
-_SELECTIONS = {
+_SELECTIONS: dict[int, Selection] = {
     pb.MASK_SELECTION_UNSPECIFIED: Selection.SINGLE,
     pb.MASK_SELECTION_SINGLE: Selection.SINGLE,
     pb.MASK_SELECTION_MULTI: Selection.MULTI,
     pb.MASK_SELECTION_BEST: Selection.BEST,
 }
-_FORMATS = {
+_FORMATS: dict[int, Format] = {
     pb.MASK_FORMAT_UNSPECIFIED: Format.RLE,
     pb.MASK_FORMAT_RLE: Format.RLE,
     pb.MASK_FORMAT_PNG: Format.PNG,
@@ -40,7 +39,7 @@ _FORMATS = {
     pb.MASK_FORMAT_PACKED_BITS: Format.PACKED_BITS,
     pb.MASK_FORMAT_LOW_RES_LOGITS: Format.LOW_RES_LOGITS,
 }
-_LABELS = {pb.POINT_LABEL_UNSPECIFIED: 1, pb.POINT_LABEL_FOREGROUND: 1, pb.POINT_LABEL_BACKGROUND: 0}
+_LABELS: dict[int, int] = {pb.POINT_LABEL_UNSPECIFIED: 1, pb.POINT_LABEL_FOREGROUND: 1, pb.POINT_LABEL_BACKGROUND: 0}
 
 
 def segment_call(request: pb.SegmentRequest, limits: Limits, deadline: float) -> SegmentCall:
@@ -96,11 +95,11 @@ def variant_of(name: str) -> str:
     return get_variant(name).name if name else ""
 
 
-def _format(value: pb.MaskFormat) -> Format:
+def _format(value: int) -> Format:
     return _known("format", value, _FORMATS, pb.MaskFormat.keys())
 
 
-def _known(field: str, value: K, table: dict[K, V], names: Sequence[str]) -> V:
+def _known(field: str, value: int, table: dict[int, V], names: Sequence[str]) -> V:
     if value not in table:
         raise InvalidArgument(field, f"{value} is unknown; known: {', '.join(names)}")
     return table[value]

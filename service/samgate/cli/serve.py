@@ -38,7 +38,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--threads", type=int, help="CPU threads of the engine (default 0: all cores)")
     parser.add_argument("--log-format", help="text or json (default text)")
     parser.add_argument("--log-level", help="DEBUG, INFO, WARNING or ERROR (default INFO)")
-    parser.add_argument("--drain", type=float, metavar="SECONDS", help="time for calls under way to finish (default 30)")
+    parser.add_argument(
+        "--drain", type=float, metavar="SECONDS", help="time for calls under way to finish (default 30)"
+    )
     parser.add_argument("--pull", action="store_true", help="first install the variants that aren't installed")
     parser.set_defaults(run=run)
 

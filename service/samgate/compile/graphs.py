@@ -18,7 +18,7 @@ from pathlib import Path
 from samgate.errors import CompileError, NotInstalled
 from samgate.variants.spec import VariantSpec
 from samgate.weights import store
-from samgate.weights.home import file_lock, samgate_home
+from samgate.weights.home import file_lock, home_folder
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _EXPORT_TIMEOUT_S = 600.0
@@ -42,7 +42,7 @@ def ensure_graphs(spec: VariantSpec, report: Callable[[str], None] = lambda mess
     info = store.installed(spec)
     if info is None:
         raise NotInstalled(f"{spec.name} is not installed; install it with: samgate pull {spec.name}")
-    folder = samgate_home() / "graphs" / f"{spec.name}-{_key(spec, info.sha256)}"
+    folder = home_folder("graphs") / f"{spec.name}-{_key(spec, info.sha256)}"
     files = GraphFiles(folder / "encoder.onnx", folder / "decoder.onnx", folder / "masked_decoder.onnx")
     with file_lock(folder.with_suffix(".lock"), timeout_s=_EXPORT_TIMEOUT_S):
         if not folder.exists():

@@ -44,7 +44,7 @@ class EmbeddedEngine:
 
     async def encode(self, images: Images) -> FloatArray:
         """See :meth:`samgate.engines.base.Engine.encode`."""
-        inputs = {"image": images.pixels, "valid": images.valid}
+        inputs: dict[str, NDArray[Any]] = {"image": images.pixels, "valid": images.valid}
         return (await self._run(self._encoding, self._graphs.encoder, inputs))[0]
 
     async def decode(self, embeddings: FloatArray, prompts: Prompts) -> Decoded:

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU. Compiled graphs are kept on disk, so that the next start loads them in a fraction of the time."""
+"""OpenVINO on the CPU. Compiled graphs are kept on disk: the next start loads them in a fraction of the time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from samgate.domain import FloatArray
 from samgate.engines.cpu import cpu_info
 from samgate.engines.embedded import Graph
 from samgate.errors import CompileError
-from samgate.weights.home import atomic_write_bytes, file_lock, samgate_home, sha256_file
+from samgate.weights.home import atomic_write_bytes, file_lock, home_folder, sha256_file
 
 NAME = "openvino"
 
@@ -32,7 +32,7 @@ def load_graph(path: Path, precision: str, threads: int) -> Graph:
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",
     }
-    blob = samgate_home() / "blobs" / f"{path.stem}-{precision}-{_fingerprint(path, options)}.blob"
+    blob = home_folder("blobs") / f"{path.stem}-{precision}-{_fingerprint(path, options)}.blob"
     try:
         with file_lock(blob.with_suffix(".lock"), timeout_s=300):
             model = _cached(core, blob, options)

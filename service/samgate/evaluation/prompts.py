@@ -6,6 +6,16 @@ import cv2
 import numpy as np
 
 from samgate.domain import UInt8Array
+from samgate.evaluation.dataset import Instance
+
+Box = tuple[float, float, float, float]
+
+
+def box_prompt(instance: Instance) -> Box:
+    """The labelled box (x0, y0, x1, y1), cut off at the image's edge: labels are rounded past it now and then."""
+    height, width = instance.rle.size
+    x0, y0, x1, y1 = instance.box
+    return max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
 
 
 def centre_point(mask: UInt8Array) -> tuple[float, float]:

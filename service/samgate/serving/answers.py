@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from samgate.domain import FloatArray, Format, Frame
+from collections.abc import Sequence
+
+from samgate.domain import FloatArray, Format, Frame, Prompt
 from samgate.errors import InvalidArgument, Overloaded
 from samgate.imaging.formats import encode as encode_mask
 from samgate.imaging.masks import finish
 from samgate.serving.prompting import select
-from samgate.serving.requests import AnsweredMask, SegmentCall
+from samgate.serving.requests import AnsweredMask, EncodedMask, SegmentCall
 from samgate.variants.spec import VariantSpec
 
 
@@ -20,17 +22,17 @@ class AnswerSize:
 
     def add(self, mask: AnsweredMask) -> None:
         """Count ``mask``. Raises Overloaded above the limit."""
-        self._bytes += mask_bytes(mask)
+        self._bytes += 64 + encoded_bytes(mask.data) + (mask.low_res.nbytes if mask.low_res is not None else 0)
         if self._bytes > self._limit:
             raise Overloaded(
                 f"the answer would be larger than {self._limit} bytes: send fewer prompts or ask for another format"
             )
 
 
-def check_prompts_inside(call: SegmentCall, frame: Frame) -> None:
-    """Raises InvalidArgument for a coordinate outside of the image."""
-    height, width = frame.original
-    for index, prompt in enumerate(call.prompts):
+def check_prompts_inside(prompts: Sequence[Prompt], size: tuple[int, int]) -> None:
+    """Raises InvalidArgument for a coordinate outside of the image of ``size`` (width, height)."""
+    width, height = size
+    for index, prompt in enumerate(prompts):
         for place, (x, y) in enumerate(prompt.points.tolist()):
             if not (0 <= x <= width and 0 <= y <= height):
                 raise InvalidArgument(
@@ -67,13 +69,12 @@ def answer_prompt(
     return masks
 
 
-def mask_bytes(mask: AnsweredMask) -> int:
-    """About as many bytes as ``mask`` takes on the wire."""
-    size = 64 + (mask.low_res.nbytes if mask.low_res is not None else 0)
-    if isinstance(mask.data, bytes):
-        size += len(mask.data)
-    elif isinstance(mask.data, tuple):
-        size += sum(8 + polygon.points.size * 4 for polygon in mask.data)
-    elif mask.data is not None:
-        size += len(mask.data.counts)
-    return size
+def encoded_bytes(data: EncodedMask | None) -> int:
+    """About as many bytes as ``data`` takes on the wire."""
+    if data is None:
+        return 0
+    if isinstance(data, bytes):
+        return len(data)
+    if isinstance(data, tuple):
+        return sum(8 + polygon.points.size * 4 for polygon in data)
+    return len(data.counts)

@@ -43,8 +43,9 @@ class Gateway:
         model = self.model(call.variant, call.image)
         trace = self._trace(model)
         trace.prompts = len(call.prompts)
-        embedding = await self.images.embed(call.image, model, call.deadline, trace)
-        check_prompts_inside(call, embedding.frame)
+        embedding = await self.images.embed(
+            call.image, model, call.deadline, trace, check=lambda size: check_prompts_inside(call.prompts, size)
+        )
         answer = AnswerSize(self.settings.limits.max_message_bytes)
         groups = group_prompts(call.prompts, embedding.frame, model.spec, model.engine.capacity.max_prompts)
         results: list[list[AnsweredMask]] = [[] for _ in call.prompts]

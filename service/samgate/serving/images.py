@@ -44,9 +44,17 @@ class Images:
         self._executor = executor
         self._pixels = ByteBudget(2 * _BYTES_PER_PIXEL * settings.limits.max_pixels)
 
-    async def embed(self, image: Image, model: Model, deadline: float, trace: Trace) -> Embedding:
+    async def embed(
+        self,
+        image: Image,
+        model: Model,
+        deadline: float,
+        trace: Trace,
+        check: Callable[[tuple[int, int]], None] = lambda size: None,
+    ) -> Embedding:
         """The embedding of ``image``; fills ``trace`` with the handle, the size and whether it was cached.
 
+        ``check`` gets the image's (width, height) before anything is decoded or encoded, and may raise.
         Raises InvalidArgument for an unusable image, NotFound for a handle that isn't held, and what the engine's
         lane raises.
         """
@@ -54,15 +62,17 @@ class Images:
             embedding = self._cache.get(image.value)
             if embedding is None:
                 raise NotFound(f"image.handle: no embedding {image.value!r} is held here (any more): send the image")
-            trace.handle, trace.cached = image.value, True
+            height, width = embedding.frame.original
+            trace.handle, trace.cached, trace.size = image.value, True, (width, height)
+            check(trace.size)
         else:
             started = time.perf_counter()
             identity = await self._work(lambda: _identify(image, self._max_pixels))
             trace.add("imaging", time.perf_counter() - started)
+            trace.size = identity.size
+            check(trace.size)
             trace.handle = f"{model.spec.name}.{model.engine.precision}.{identity.digest}"
             embedding = await self._make_once(image, identity, model, deadline, trace)
-        height, width = embedding.frame.original
-        trace.size = (width, height)
         return embedding
 
     async def _make_once(
@@ -72,9 +82,7 @@ class Images:
             width, height = identity.size
             async with self._pixels.hold(width * height * _BYTES_PER_PIXEL):
                 started = time.perf_counter()
-                pixels, frame = await self._work(
-                    lambda: encoder_input(_pixels(image, self._max_pixels), model.spec)
-                )
+                pixels, frame = await self._work(lambda: encoder_input(_pixels(image, self._max_pixels), model.spec))
                 imaging_s = time.perf_counter() - started
             return await encode(model, pixels, frame, deadline, Priority.INTERACTIVE, imaging_s)
 
@@ -118,9 +126,9 @@ def _identify(image: EncodedImage | RawImage, max_pixels: int) -> _Identity:
     if isinstance(image, EncodedImage):
         size = probe(image.data, max_pixels, "image.encoded")
         return _Identity(hashlib.sha256(image.data).hexdigest()[:32], size)
-    pixels = from_raw(image.width, image.height, image.rgb, max_pixels, "image.raw")
+    from_raw(image.width, image.height, image.rgb, max_pixels, "image.raw")
     digest = hashlib.sha256(f"{image.width}x{image.height}:".encode())
-    digest.update(pixels)
+    digest.update(image.rgb)
     return _Identity(digest.hexdigest()[:32], (image.width, image.height))
 
 

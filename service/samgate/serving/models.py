@@ -35,7 +35,9 @@ class DecodeWork:
 class Model:
     """One served variant. Create within the event loop that uses it."""
 
-    def __init__(self, spec: VariantSpec, engine: Engine, settings: Settings, observe_batch: Callable[[str, int], None]):
+    def __init__(
+        self, spec: VariantSpec, engine: Engine, settings: Settings, observe_batch: Callable[[str, int], None]
+    ):
         self.spec = spec
         self.engine = engine
         capacity = engine.capacity

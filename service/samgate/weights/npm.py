@@ -50,7 +50,8 @@ def unpack(archive: Path, names: Collection[str], folder: Path) -> dict[str, Pat
     try:
         with _Bounded(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as members:
             while missing and (member := members.next()):
-                members.members.clear()  # tarfile would keep every member it has passed
+                # tarfile would keep every member it has passed.
+                members.members.clear()  # type: ignore[attr-defined]
                 if member.name not in missing or not member.isreg() or member.issparse():
                     continue
                 content = members.extractfile(member)

@@ -8,8 +8,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import standins
 import torch
+
+from . import standins
 
 
 def load(code: Path | None, weights: Path) -> tuple[ModuleType, Any]:

@@ -1,0 +1,100 @@
+"""``samgate eval``: accuracy on a labelled data set."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from samgate.config import settings_from
+from samgate.errors import InvalidArgument, SamgateError
+
+_DESCRIPTION = """\
+Measure mIoU on a data set in COCO's instances format: one mask for each object's labelled box, and the best of three
+for the point that is deepest inside of it. Intervals are 95% bootstrap intervals over images. Without --server the
+gateway runs inside this command."""
+
+_EXAMPLES = """\
+examples:
+  samgate eval instances.json
+  samgate eval instances.json --precision f32 --limit 20 --json -
+  samgate eval instances.json --server 127.0.0.1:50051"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "eval",
+        help="measure accuracy on a labelled data set",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("dataset", metavar="DATASET", type=Path, help="COCO JSON; images are next to it or in images/")
+    parser.add_argument("--server", metavar="HOST:PORT", help="a running server to evaluate")
+    parser.add_argument("--variant", default="", help="variant to evaluate (default: the server's)")
+    parser.add_argument("--precision", help="without --server: auto or a plan such as f32 or bf16 (default auto)")
+    parser.add_argument("--engine", help="without --server: auto, openvino or onnxruntime (default auto)")
+    parser.add_argument("--threads", type=int, help="without --server: CPU threads of the engine (default all)")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images that have objects")
+    parser.add_argument("--min-area", type=float, default=1024.0, metavar="PIXELS", help="skip smaller objects (1024)")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON to FILE; only that with '-'")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Evaluate and print; the exit status is 0. Raises :class:`SamgateError`."""
+    from rich.console import Console
+
+    from samgate.evaluation.dataset import load_dataset
+    from samgate.evaluation.summary import as_table, summarise
+
+    images = load_dataset(options.dataset, options.min_area, options.limit)
+    with _target(options) as target:
+        summary = summarise(_evaluate(target, images, options.variant))
+    if options.json == "-":
+        print(json.dumps(summary, indent=1))
+        return 0
+    if options.json:
+        _write(Path(options.json), summary)
+    Console().print(as_table(summary))
+    return 0
+
+
+def _evaluate(target: str, images: list[Any], variant: str) -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from samgate.client import Client
+    from samgate.evaluation.runner import evaluate
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Client(target) as client, Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("images", total=len(images))
+        return evaluate(client, images, variant, lambda: progress.advance(task))
+
+
+@contextmanager
+def _target(options: argparse.Namespace) -> Iterator[str]:
+    """The server to ask: the one given, or one inside this process for as long as the block runs."""
+    local = {"engine.precision": options.precision, "engine.name": options.engine, "engine.threads": options.threads}
+    if options.server:
+        given = [path for path, value in local.items() if value is not None]
+        if given:
+            raise InvalidArgument(given[0], "is the server's own setting: leave it out with --server")
+        yield options.server
+        return
+    from samgate.api.local import local_gateway
+
+    with local_gateway(settings_from(overrides={**local, "variants": options.variant or None})) as target:
+        yield target
+
+
+def _write(path: Path, summary: dict[str, Any]) -> None:
+    try:
+        path.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise SamgateError(f"{path} can't be written: {error.strerror}") from error

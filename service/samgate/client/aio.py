@@ -1,0 +1,196 @@
+"""The client for asyncio: :class:`samgate.client.Client`, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2
+from numpy.typing import ArrayLike
+
+from samgate.api.v1 import segmentation_pb2 as pb
+from samgate.api.v1.segmentation_pb2_grpc import SegmentationStub
+from samgate.client import channel, messages
+from samgate.client import prompts as prompting
+from samgate.client.failures import Attempts, RetryPolicy, from_rpc_error
+from samgate.client.images import ImageLike
+from samgate.client.results import (
+    EmbeddedImage,
+    Everything,
+    EverythingEvent,
+    Progress,
+    Segmentation,
+    VariantInfo,
+)
+from samgate.domain import Format, Prompt, Selection
+from samgate.errors import SamgateError
+
+if TYPE_CHECKING:
+    from samgate.api.v1.segmentation_pb2_grpc import SegmentationAsyncStub
+
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
+
+
+class AsyncClient:
+    """Calls a samgate server from one event loop: that of its first call. Arguments and errors are those of
+    :class:`samgate.client.Client`; cancelling a task cancels its call, and the server stops working on it."""
+
+    def __init__(
+        self,
+        target: str = channel.DEFAULT_TARGET,
+        *,
+        timeout_s: float = channel.DEFAULT_TIMEOUT_S,
+        retries: int = 4,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        self.target = target
+        self._timeout_s, self._policy, self._credentials = timeout_s, RetryPolicy(retries), credentials
+        self._opened: grpc.aio.Channel | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Cancel calls under way and disconnect, for good."""
+        self._closed = True
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.close()
+
+    async def segment(
+        self,
+        image: ImageLike,
+        *,
+        prompts: Sequence[Prompt] | None = None,
+        points: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        box: ArrayLike | None = None,
+        mask_logits: ArrayLike | None = None,
+        selection: Selection | str = Selection.SINGLE,
+        format: Format | str = Format.RLE,  # noqa: A002 - the contract's name
+        return_logits: bool = False,
+        variant: str = "",
+        timeout_s: float | None = None,
+    ) -> Segmentation:
+        """As :meth:`samgate.client.Client.segment`."""
+        attempts = self._attempts(timeout_s)
+        several = prompting.one_or_many(prompts, points, labels, box, mask_logits)
+        request = await asyncio.to_thread(
+            messages.segment_request, image, several, selection, format, return_logits, variant
+        )
+        return messages.read_segmentation(await self._call(self._stub().Segment, request, attempts), Format(format))
+
+    async def embed(self, image: ImageLike, *, variant: str = "", timeout_s: float | None = None) -> EmbeddedImage:
+        """As :meth:`samgate.client.Client.embed`."""
+        attempts = self._attempts(timeout_s)
+        request = await asyncio.to_thread(messages.embed_request, image, variant)
+        return messages.read_embedded(await self._call(self._stub().Embed, request, attempts))
+
+    async def everything(
+        self,
+        image: ImageLike,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        format: Format | str = Format.RLE,  # noqa: A002 - the contract's name
+        variant: str = "",
+        timeout_s: float | None = None,
+        **grid: Unpack[messages.GridOptions],
+    ) -> Everything:
+        """As :meth:`samgate.client.Client.everything`."""
+        collector = messages.EverythingCollector()
+        async for event in self.everything_events(image, format=format, variant=variant, timeout_s=timeout_s, **grid):
+            if isinstance(event, Progress) and on_progress is not None:
+                on_progress(event)
+            collector.add(event)
+        return collector.everything()
+
+    async def everything_events(
+        self,
+        image: ImageLike,
+        *,
+        format: Format | str = Format.RLE,  # noqa: A002 - the contract's name
+        variant: str = "",
+        timeout_s: float | None = None,
+        **grid: Unpack[messages.GridOptions],
+    ) -> AsyncGenerator[EverythingEvent]:
+        """As :meth:`samgate.client.Client.everything_events`. Leaving ``async for`` early cancels the call only when
+        the generator is closed: use :func:`contextlib.aclosing`."""
+        attempts = self._attempts(timeout_s)
+        request = await asyncio.to_thread(messages.everything_request, image, grid, format, variant)
+        while True:
+            call = self._stub().SegmentEverything(request, timeout=attempts.remaining_s())
+            reader, begun = messages.EverythingReader(Format(format)), False
+            try:
+                async for answer in call:
+                    begun = True
+                    for event in reader.read(answer):
+                        yield event
+                return
+            except grpc.aio.AioRpcError as error:
+                # What was delivered can't be taken back, so that only calls without an answer yet are tried again.
+                if begun:
+                    raise from_rpc_error(error) from error
+                await _pause_or_raise(attempts, error)
+            finally:
+                call.cancel()
+
+    async def variants(self, *, timeout_s: float | None = None) -> list[VariantInfo]:
+        """As :meth:`samgate.client.Client.variants`."""
+        attempts, request = self._attempts(timeout_s), pb.ListVariantsRequest()
+        return messages.read_variants(await self._call(self._stub().ListVariants, request, attempts))
+
+    async def healthy(self, *, timeout_s: float = channel.HEALTH_TIMEOUT_S) -> bool:
+        """As :meth:`samgate.client.Client.healthy`."""
+        check = self._channel().unary_unary(
+            channel.HEALTH_METHOD,
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        try:
+            answer = await check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def _channel(self) -> grpc.aio.Channel:
+        if self._closed:
+            raise SamgateError("the client is closed")
+        if self._opened is None and self._credentials is not None:
+            self._opened = grpc.aio.secure_channel(self.target, self._credentials, channel.OPTIONS)
+        elif self._opened is None:
+            self._opened = grpc.aio.insecure_channel(self.target, channel.OPTIONS)
+        return self._opened
+
+    def _stub(self) -> SegmentationAsyncStub:
+        return SegmentationStub(self._channel())
+
+    def _attempts(self, timeout_s: float | None) -> Attempts:
+        return Attempts(self._policy, self._timeout_s if timeout_s is None else timeout_s)
+
+    async def _call(
+        self, method: grpc.aio.UnaryUnaryMultiCallable[Request, Answer], request: Request, attempts: Attempts
+    ) -> Answer:
+        while True:
+            try:
+                return await method(request, timeout=attempts.remaining_s())
+            except grpc.aio.AioRpcError as error:
+                await _pause_or_raise(attempts, error)
+
+
+async def _pause_or_raise(attempts: Attempts, error: grpc.aio.AioRpcError) -> None:
+    failure = from_rpc_error(error)
+    pause = attempts.pause_after(failure)
+    if pause is None:
+        raise failure from error
+    await asyncio.sleep(pause)

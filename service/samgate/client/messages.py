@@ -1,0 +1,243 @@
+"""Requests from arguments, results from answers: everything the sync and the async client share. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from typing import TypedDict, TypeVar
+
+import numpy as np
+
+from samgate.api.v1 import segmentation_pb2 as pb
+from samgate.client import results
+from samgate.client.images import ImageLike, image_message
+from samgate.client.prompts import LOW_RES_SIDE
+from samgate.domain import FloatArray, Format, Polygon, Prompt, Rle, Selection
+from samgate.errors import InvalidArgument, SamgateError
+
+E = TypeVar("E", bound=StrEnum)
+
+
+class GridOptions(TypedDict, total=False):
+    """The parameters of SegEvery; those left out have the server's defaults, which are upstream's."""
+
+    points_per_side: int
+    pred_iou_thresh: float
+    stability_score_thresh: float
+    stability_score_offset: float
+    box_nms_thresh: float
+    crop_n_layers: int
+    crop_nms_thresh: float
+    crop_overlap_ratio: float
+    crop_n_points_downscale_factor: int
+    min_mask_region_area: int
+    max_masks: int
+
+
+def segment_request(
+    image: ImageLike,
+    prompts: Sequence[Prompt],
+    selection: Selection | str,
+    mask_format: Format | str,
+    return_logits: bool,
+    variant: str,
+) -> pb.SegmentRequest:
+    """Raises :class:`~samgate.errors.InvalidArgument` for an unknown selection or format or an unusable image."""
+    return pb.SegmentRequest(
+        image=image_message(image),
+        prompts=[_prompt(prompt) for prompt in prompts],
+        selection=pb.MaskSelection.Value(f"MASK_SELECTION_{_member(Selection, 'selection', selection).name}"),
+        format=_format(mask_format),
+        return_logits=return_logits,
+        variant=variant,
+    )
+
+
+def everything_request(
+    image: ImageLike, grid: GridOptions, mask_format: Format | str, variant: str
+) -> pb.SegmentEverythingRequest:
+    """Raises :class:`~samgate.errors.InvalidArgument` for an unknown format, an unusable image or a grid parameter
+    that doesn't exist or has the wrong type or sign."""
+    try:
+        parameters = pb.GridParameters(**grid)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument("grid", f"{grid} is not usable: {error}") from error
+    return pb.SegmentEverythingRequest(
+        image=image_message(image), grid=parameters, format=_format(mask_format), variant=variant
+    )
+
+
+def embed_request(image: ImageLike, variant: str) -> pb.EmbedRequest:
+    """Raises :class:`~samgate.errors.InvalidArgument` for an unusable image."""
+    return pb.EmbedRequest(image=image_message(image), variant=variant)
+
+
+def read_segmentation(answer: pb.SegmentResponse, asked: Format) -> results.Segmentation:
+    """The answer to a request for masks in the format ``asked``."""
+    size = (answer.height, answer.width)
+    return results.Segmentation(
+        results=tuple(tuple(_mask(mask, size, asked) for mask in result.masks) for result in answer.results),
+        size=size,
+        info=_info(answer.info),
+    )
+
+
+def read_embedded(answer: pb.EmbedResponse) -> results.EmbeddedImage:
+    """The answer to an Embed call."""
+    return results.EmbeddedImage(
+        handle=results.Handle(answer.handle),
+        size=(answer.height, answer.width),
+        expires_in_s=answer.expires_in_s,
+        info=_info(answer.info),
+    )
+
+
+def read_variants(answer: pb.ListVariantsResponse) -> list[results.VariantInfo]:
+    """The answer to a ListVariants call."""
+    return [
+        results.VariantInfo(
+            name=variant.name,
+            title=variant.title,
+            served=variant.served,
+            is_default=variant.is_default,
+            licence=variant.licence,
+            parameters=variant.parameters,
+            input_size=variant.input_size,
+            precision=variant.precision,
+            engine=variant.engine,
+            published_box_miou=variant.published_box_miou if variant.HasField("published_box_miou") else None,
+            published_point_miou=variant.published_point_miou if variant.HasField("published_point_miou") else None,
+            install_command=variant.install_command,
+        )
+        for variant in answer.variants
+    ]
+
+
+class EverythingReader:
+    """Events of one SegmentEverything call. Masks are held back for the summary, which follows them at once and has
+    the size that polygons and packed bits need."""
+
+    def __init__(self, asked: Format) -> None:
+        self._format = asked
+        self._held: list[pb.EverythingMask] = []
+
+    def read(self, answer: pb.SegmentEverythingResponse) -> Iterator[results.EverythingEvent]:
+        """What ``answer`` completes: progress, or each mask and then the summary."""
+        match answer.WhichOneof("event"):
+            case "progress":
+                done = answer.progress
+                yield results.Progress(done.prompts_done, done.prompts_total, done.candidates)
+            case "masks":
+                self._held.extend(answer.masks.masks)
+            case "summary":
+                size = (answer.summary.height, answer.summary.width)
+                for held in self._held:
+                    yield results.EverythingMask(
+                        mask=_mask(held.mask, size, self._format),
+                        point=(held.point.x, held.point.y),
+                        crop_box=_box(held.crop_box),
+                    )
+                yield results.EverythingSummary(answer.summary.mask_count, size, _info(answer.summary.info))
+
+
+class EverythingCollector:
+    """Adds up events to an :class:`~samgate.client.results.Everything`."""
+
+    def __init__(self) -> None:
+        self._masks: list[results.EverythingMask] = []
+        self._summary: results.EverythingSummary | None = None
+
+    def add(self, event: results.EverythingEvent) -> None:
+        """Takes note of a mask or the summary."""
+        match event:
+            case results.EverythingMask():
+                self._masks.append(event)
+            case results.EverythingSummary():
+                self._summary = event
+
+    def everything(self) -> results.Everything:
+        """The result. Raises :class:`~samgate.errors.SamgateError` if the stream ended before its summary."""
+        if self._summary is None:
+            raise SamgateError("the server ended the answer without a summary")
+        return results.Everything(tuple(self._masks), self._summary.size, self._summary.info)
+
+
+def _member(enum: type[E], name: str, value: E | str) -> E:
+    try:
+        return enum(value)
+    except ValueError:
+        raise InvalidArgument(name, f"must be one of {', '.join(enum)}, is {value!r}") from None
+
+
+def _format(mask_format: Format | str) -> pb.MaskFormat.ValueType:
+    return pb.MaskFormat.Value(f"MASK_FORMAT_{_member(Format, 'format', mask_format).name}")
+
+
+def _prompt(prompt: Prompt) -> pb.Prompt:
+    message = pb.Prompt(
+        points=[
+            pb.Point(x=x, y=y, label=pb.POINT_LABEL_FOREGROUND if label else pb.POINT_LABEL_BACKGROUND)
+            for (x, y), label in zip(prompt.points.tolist(), prompt.labels.tolist(), strict=True)
+        ]
+    )
+    if prompt.box is not None:
+        x0, y0, x1, y1 = prompt.box.tolist()
+        message.box.CopyFrom(pb.Box(x0=x0, y0=y0, x1=x1, y1=y1))
+    if prompt.mask_logits is not None:
+        message.mask_logits = prompt.mask_logits.astype("<f4").tobytes()
+    return message
+
+
+def _mask(mask: pb.Mask, size: tuple[int, int], asked: Format) -> results.Mask:
+    encoded: Rle | bytes | tuple[Polygon, ...] | None = None
+    match mask.WhichOneof("data"):
+        case "rle":
+            encoded = Rle((mask.rle.height, mask.rle.width), mask.rle.counts)
+        case "png":
+            encoded = mask.png
+        case "packed_bits":
+            encoded = mask.packed_bits
+        case "polygons":
+            encoded = tuple(
+                Polygon(np.array(polygon.coordinates, np.float32).reshape(-1, 2), polygon.hole)
+                for polygon in mask.polygons.polygons
+            )
+    return results.Mask(
+        size=size,
+        format=asked,
+        encoded=encoded,
+        box=_box(mask.bounding_box) if mask.HasField("bounding_box") else None,
+        area=mask.area,
+        predicted_iou=mask.predicted_iou,
+        stability_score=mask.stability_score,
+        low_res_logits=_logits(mask.low_res_logits) if mask.low_res_logits else None,
+    )
+
+
+def _logits(data: bytes) -> FloatArray:
+    if len(data) != 4 * LOW_RES_SIDE**2:
+        raise SamgateError(f"the server sent logits of {len(data)} bytes instead of {4 * LOW_RES_SIDE**2}")
+    return np.frombuffer(data, "<f4").reshape(LOW_RES_SIDE, LOW_RES_SIDE).astype(np.float32)
+
+
+def _box(box: pb.Box) -> tuple[int, int, int, int]:
+    return (int(box.x0), int(box.y0), int(box.x1), int(box.y1))
+
+
+def _info(info: pb.AnswerInfo) -> results.AnswerInfo:
+    spent = info.timings
+    return results.AnswerInfo(
+        variant=info.variant,
+        precision=info.precision,
+        engine=info.engine,
+        embedding_cached=info.embedding_cached,
+        handle=results.Handle(info.handle) if info.handle else None,
+        timings=results.Timings(
+            imaging_ms=spent.imaging_ms,
+            queue_ms=spent.queue_ms,
+            encode_ms=spent.encode_ms,
+            decode_ms=spent.decode_ms,
+            masks_ms=spent.masks_ms,
+            total_ms=spent.total_ms,
+        ),
+    )

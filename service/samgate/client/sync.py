@@ -1,0 +1,223 @@
+"""The blocking client."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
+
+import grpc
+from grpc_health.v1 import health_pb2
+from numpy.typing import ArrayLike
+
+from samgate.api.v1 import segmentation_pb2 as pb
+from samgate.api.v1.segmentation_pb2_grpc import SegmentationStub
+from samgate.client import channel, messages
+from samgate.client import prompts as prompting
+from samgate.client.failures import Attempts, RetryPolicy, from_rpc_error
+from samgate.client.images import ImageLike
+from samgate.client.results import (
+    EmbeddedImage,
+    Everything,
+    EverythingEvent,
+    Progress,
+    Segmentation,
+    VariantInfo,
+)
+from samgate.domain import Format, Prompt, Selection
+from samgate.errors import SamgateError
+
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
+
+
+class Client:
+    """Calls a samgate server; safe to share between threads. Connects with its first call.
+
+    Calls raise the :class:`~samgate.errors.SamgateError` that the server raised. A server that is unavailable, or
+    that is full and says for how long, is tried again, within the call's deadline.
+
+    Args:
+        target: gRPC address, such as ``host:50051`` or ``unix:/run/samgate.sock``.
+        timeout_s: deadline of a call, over all of its tries, where the call names none.
+        retries: most tries after the first; 0 switches retrying off.
+        credentials: for TLS; without, the connection is not encrypted.
+    """
+
+    def __init__(
+        self,
+        target: str = channel.DEFAULT_TARGET,
+        *,
+        timeout_s: float = channel.DEFAULT_TIMEOUT_S,
+        retries: int = 4,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        self.target = target
+        self._timeout_s, self._policy, self._credentials = timeout_s, RetryPolicy(retries), credentials
+        self._lock = threading.Lock()
+        self._opened: grpc.Channel | None = None
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Cancel calls under way and disconnect, for good."""
+        with self._lock:
+            self._closed = True
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
+
+    def segment(
+        self,
+        image: ImageLike,
+        *,
+        prompts: Sequence[Prompt] | None = None,
+        points: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        box: ArrayLike | None = None,
+        mask_logits: ArrayLike | None = None,
+        selection: Selection | str = Selection.SINGLE,
+        format: Format | str = Format.RLE,  # noqa: A002 - the contract's name
+        return_logits: bool = False,
+        variant: str = "",
+        timeout_s: float | None = None,
+    ) -> Segmentation:
+        """SegAny: masks for ``prompts``, or for the one prompt that ``points``, ``labels``, ``box`` and
+        ``mask_logits`` describe together (see :func:`samgate.client.prompt`).
+
+        Args:
+            image: a path, a file's bytes, uint8 RGB ``[H, W, 3]`` or grey ``[H, W]``, or what :meth:`embed` returned.
+            selection: ``single`` (best for boxes and several points), ``multi`` (whole, part and subpart) or
+                ``best`` of those three (best for one click).
+            format: ``rle``, ``png``, ``polygons``, ``packed_bits`` or ``low_res_logits``.
+            return_logits: also fill ``Mask.low_res_logits``, to refine the mask with a further prompt.
+            variant: which one to use; empty lets the server choose.
+            timeout_s: deadline of this call.
+        """
+        several = prompting.one_or_many(prompts, points, labels, box, mask_logits)
+        request = messages.segment_request(image, several, selection, format, return_logits, variant)
+        return messages.read_segmentation(self._call(self._stub().Segment, request, timeout_s), Format(format))
+
+    def embed(self, image: ImageLike, *, variant: str = "", timeout_s: float | None = None) -> EmbeddedImage:
+        """Encode ``image`` now; give the result to :meth:`segment` in its place."""
+        request = messages.embed_request(image, variant)
+        return messages.read_embedded(self._call(self._stub().Embed, request, timeout_s))
+
+    def everything(
+        self,
+        image: ImageLike,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        format: Format | str = Format.RLE,  # noqa: A002 - the contract's name
+        variant: str = "",
+        timeout_s: float | None = None,
+        **grid: Unpack[messages.GridOptions],
+    ) -> Everything:
+        """SegEvery: all masks of ``image``. ``grid`` takes the parameters of upstream's automatic mask generator, and
+        ``max_masks``. Masks can be asked for in any format but ``low_res_logits``."""
+        collector = messages.EverythingCollector()
+        for event in self.everything_events(image, format=format, variant=variant, timeout_s=timeout_s, **grid):
+            if isinstance(event, Progress) and on_progress is not None:
+                on_progress(event)
+            collector.add(event)
+        return collector.everything()
+
+    def everything_events(
+        self,
+        image: ImageLike,
+        *,
+        format: Format | str = Format.RLE,  # noqa: A002 - the contract's name
+        variant: str = "",
+        timeout_s: float | None = None,
+        **grid: Unpack[messages.GridOptions],
+    ) -> Iterator[EverythingEvent]:
+        """:meth:`everything` as it happens: progress, then masks, then the summary. Closing the iterator (or leaving
+        it to the garbage collector) cancels the call, and the server stops working on it."""
+        request = messages.everything_request(image, grid, format, variant)
+        return self._events(request, Format(format), timeout_s)
+
+    def variants(self, *, timeout_s: float | None = None) -> list[VariantInfo]:
+        """The variants the server knows."""
+        request = pb.ListVariantsRequest()
+        return messages.read_variants(self._call(self._stub().ListVariants, request, timeout_s))
+
+    def healthy(self, *, timeout_s: float = channel.HEALTH_TIMEOUT_S) -> bool:
+        """Whether a server answers and says that it serves. Never raises for a server that doesn't."""
+        check = self._channel().unary_unary(
+            channel.HEALTH_METHOD,
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        try:
+            answer = check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
+        except grpc.RpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def _channel(self) -> grpc.Channel:
+        with self._lock:
+            if self._closed:
+                raise SamgateError("the client is closed")
+            if self._opened is None and self._credentials is not None:
+                self._opened = grpc.secure_channel(self.target, self._credentials, channel.OPTIONS)
+            elif self._opened is None:
+                self._opened = grpc.insecure_channel(self.target, channel.OPTIONS)
+            return self._opened
+
+    def _stub(self) -> SegmentationStub:
+        return SegmentationStub(self._channel())
+
+    def _attempts(self, timeout_s: float | None) -> Attempts:
+        return Attempts(self._policy, self._timeout_s if timeout_s is None else timeout_s)
+
+    def _call(
+        self, method: grpc.UnaryUnaryMultiCallable[Request, Answer], request: Request, timeout_s: float | None
+    ) -> Answer:
+        attempts = self._attempts(timeout_s)
+        while True:
+            call = method.future(request, timeout=attempts.remaining_s())
+            try:
+                return call.result()
+            except grpc.RpcError as error:
+                _pause_or_raise(attempts, error)
+            except grpc.FutureCancelledError as error:
+                raise SamgateError("the client was closed during the call") from error
+            finally:
+                call.cancel()  # on KeyboardInterrupt; a finished call ignores it
+
+    def _events(
+        self, request: pb.SegmentEverythingRequest, asked: Format, timeout_s: float | None
+    ) -> Iterator[EverythingEvent]:
+        attempts = self._attempts(timeout_s)
+        while True:
+            call = self._stub().SegmentEverything(request, timeout=attempts.remaining_s())
+            reader, begun = messages.EverythingReader(asked), False
+            try:
+                for answer in call:
+                    begun = True
+                    yield from reader.read(answer)
+                return
+            except grpc.RpcError as error:
+                # What was delivered can't be taken back, so that only calls without an answer yet are tried again.
+                if begun:
+                    raise from_rpc_error(error) from error
+                _pause_or_raise(attempts, error)
+            finally:
+                call.cancel()
+
+
+def _pause_or_raise(attempts: Attempts, error: grpc.RpcError) -> None:
+    failure = from_rpc_error(error)
+    pause = attempts.pause_after(failure)
+    if pause is None:
+        raise failure from error
+    time.sleep(pause)

@@ -1,0 +1,1 @@
+"""Bytes → pixels → the encoder's input; the decoder's logits → masks → what an answer holds. Pure functions."""

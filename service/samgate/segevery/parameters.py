@@ -1,0 +1,68 @@
+"""What a caller may choose about SegEvery."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+from samgate.errors import InvalidArgument
+
+_LIMITS: dict[str, tuple[float, float]] = {
+    "points_per_side": (1, 128),
+    "pred_iou_thresh": (0, 1),
+    "stability_score_thresh": (0, 1),
+    "stability_score_offset": (0, 32),
+    "box_nms_thresh": (0, 1),
+    "crop_n_layers": (0, 4),
+    "crop_nms_thresh": (0, 1),
+    "crop_overlap_ratio": (0, 0.9),
+    "crop_n_points_downscale_factor": (1, 8),
+    "min_mask_region_area": (0, 2**31),
+    "max_masks": (0, 2**31),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GridParameters:
+    """Names, defaults and meaning are those of segment_anything's ``SamAutomaticMaskGenerator``, but for ``max_masks``.
+
+    Raises :class:`InvalidArgument` that names the field (``grid.<name>``), its value and its limits.
+    """
+
+    points_per_side: int = 32
+    pred_iou_thresh: float = 0.88
+    """Masks must be predicted better than this; 0 switches the filter off."""
+    stability_score_thresh: float = 0.95
+    """Masks must be at least this stable; 0 switches the filter off."""
+    stability_score_offset: float = 1.0
+    """How far the mask threshold is moved, both ways, to calculate stability; in logits."""
+    box_nms_thresh: float = 0.7
+    """Of two masks of one crop whose boxes have a higher IoU, the worse predicted one is dropped."""
+    crop_n_layers: int = 0
+    """Layers of crops besides the whole image; layer n has 4^n."""
+    crop_nms_thresh: float = 0.7
+    """Of two masks of different crops whose boxes have a higher IoU, the one of the larger crop is dropped."""
+    crop_overlap_ratio: float = 512 / 1500
+    """Overlap of the first layer's crops as a share of the image's shorter side."""
+    crop_n_points_downscale_factor: int = 1
+    """Layer n's grid has ``points_per_side`` / this^n points a side."""
+    min_mask_region_area: int = 0
+    """Holes and islands with fewer pixels are removed."""
+    max_masks: int = 0
+    """Most masks answered, best first; 0 is all of them."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            low, high = _LIMITS[item.name]
+            # Not a number is in no range, so it fails here as well.
+            if not (math.isfinite(value) and low <= value <= high):
+                raise InvalidArgument(f"grid.{item.name}", f"must be from {low:g} to {high:g}, is {value:g}")
+
+    def layer_points_per_side(self, layer: int) -> int:
+        """Side of the point grid in crops of ``layer``. At least 1, where upstream divides by zero."""
+        return max(1, int(self.points_per_side / self.crop_n_points_downscale_factor**layer))
+
+    def prompt_count(self) -> int:
+        """Point prompts over all crops. Images too small to be cut into all of their crops need fewer."""
+        return sum(4**layer * self.layer_points_per_side(layer) ** 2 for layer in range(self.crop_n_layers + 1))

@@ -1,0 +1,103 @@
+"""Layers that several networks share.
+
+Parameters have the names and shapes of the published checkpoints. What is derived from them (fused convolutions, folded
+projections) is computed in ``forward`` every time, so it can't go stale; the exporter folds it into constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class _Reshape(torch.autograd.Function):
+    """ONNX Reshape, where 0 copies a dimension: dynamic sizes need no Shape, Gather and Concat nodes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dims: tuple[int, ...]) -> Tensor:
+        return x.reshape([size or x.shape[axis] for axis, size in enumerate(dims)])
+
+    @staticmethod
+    def symbolic(g: Any, x: Any, dims: tuple[int, ...]) -> Any:
+        return g.op("Reshape", x, g.op("Constant", value_t=torch.tensor(dims)))
+
+
+def reshape(x: Tensor, *dims: int) -> Tensor:
+    """``x`` with sizes ``dims``: 0 keeps the size that ``x`` has on that axis, −1 (needed once) takes the rest."""
+    return _Reshape.apply(x, dims)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias (``c``) and batch normalisation (``bn``), run as one convolution (inference only)."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, padding: int = 0, groups: int = 1
+    ) -> None:
+        super().__init__()
+        self.c = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels)
+
+    def fused(self) -> tuple[Tensor, Tensor]:
+        """Weight ``[out, in / groups, k, k]`` and bias ``[out]`` of the one convolution."""
+        bn = self.bn
+        if bn.running_mean is None or bn.running_var is None:
+            raise TypeError("a fused BatchNorm needs its running statistics")
+        scale = bn.weight / torch.sqrt(bn.running_var + bn.eps)
+        return self.c.weight * scale[:, None, None, None], bn.bias - bn.running_mean * scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, in, H, W]`` → ``[N, out, H', W']``."""
+        weight, bias = self.fused()
+        conv = self.c
+        return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+class LayerNorm2d(nn.Module):
+    """LayerNorm over the channels of ``[N, C, H, W]``."""
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.channels, self.eps = channels, eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, C, H, W]`` → the same. Goes through channels-last, where engines have one kernel for it."""
+        return self.channels_last(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def channels_last(self, x: Tensor) -> Tensor:
+        """``[..., C]`` → the same."""
+        return F.layer_norm(x, (self.channels,), self.weight, self.bias, self.eps)
+
+
+class MlpBlock(nn.Module):
+    """Two linear layers with an activation between them, the transformer's feed-forward part."""
+
+    def __init__(self, dim: int, hidden: int, activation: nn.Module) -> None:
+        super().__init__()
+        self.lin1 = nn.Linear(dim, hidden)
+        self.lin2 = nn.Linear(hidden, dim)
+        self.act = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., dim]`` → the same."""
+        return self.lin2(self.act(self.lin1(x)))  # type: ignore[no-any-return]
+
+
+class Mlp(nn.Module):
+    """Linear layers with ReLU between them, such as SAM's hypernetworks and IoU head."""
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., widths[0]]`` → ``[..., widths[-1]]``."""
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = F.relu(layer(x))
+        return last(x)  # type: ignore[no-any-return]

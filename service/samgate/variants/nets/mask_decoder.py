@@ -1,0 +1,77 @@
+"""SAM's mask decoder (arXiv 2304.02643, appendix A), in two stages that can run apart."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from samgate.variants.nets.layers import LayerNorm2d, Mlp, reshape
+from samgate.variants.nets.two_way_transformer import TwoWayTransformer
+
+
+class MaskDecoder(nn.Module):
+    """Prompt tokens and an image embedding → masks and their predicted IoU.
+
+    :meth:`attend` is all that the predicted IoU needs; :meth:`upscale` makes the masks, which is about half of the work.
+
+    Args:
+        dim: width of tokens and image embedding.
+        masks: mask tokens: one for unambiguous prompts and the alternatives.
+        embedding_size: height and width of the image embedding.
+    """
+
+    def __init__(self, dim: int = 256, masks: int = 4, embedding_size: int = 64) -> None:
+        super().__init__()
+        self.dim, self.masks, self.embedding_size = dim, masks, embedding_size
+        self.transformer = TwoWayTransformer(dim, embedding_size**2)
+        self.iou_token = nn.Embedding(1, dim)
+        self.mask_tokens = nn.Embedding(masks, dim)
+        self.output_upscaling = nn.Sequential(
+            nn.ConvTranspose2d(dim, dim // 4, 2, 2),
+            LayerNorm2d(dim // 4),
+            nn.GELU(),
+            nn.ConvTranspose2d(dim // 4, dim // 8, 2, 2),
+            nn.GELU(),
+        )
+        self.output_hypernetworks_mlps = nn.ModuleList(Mlp((dim, dim, dim, dim // 8)) for _ in range(masks))
+        self.iou_prediction_head = Mlp((dim, dim, dim, masks))
+
+    def attend(self, image: Tensor, points: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The transformer and the IoU head.
+
+        Args:
+            image: image tokens ``[I, 1 or P, L, C]`` with the dense prompt added.
+            points: prompt tokens ``[I, P, K, C]``.
+            positions: encoding of the image tokens' places ``[L, C]``.
+
+        Returns:
+            mask tokens ``[I, P, M, C]``, image tokens ``[I, P, L, C]``, predicted IoU ``[I, P, M]``.
+        """
+        own = torch.cat((self.iou_token.weight, self.mask_tokens.weight))
+        own = own.expand(points.shape[0], points.shape[1], -1, -1)
+        tokens, image = self.transformer(torch.cat((own, points), 2), image, positions)
+        return tokens[:, :, 1 : 1 + self.masks], image, self.iou_prediction_head(tokens[:, :, 0])
+
+    def upscale(self, tokens: Tensor, image: Tensor) -> Tensor:
+        """Mask tokens ``[I, P, M, C]`` and image tokens ``[I, P, H², C]`` → logits ``[I, P, M, 4H, 4H]``.
+
+        A transposed convolution whose stride is its kernel is one matrix product a pixel, so the pixels stay where they
+        are, as a tree of 2 × 2 children, until there are only M channels left to bring in order.
+        """
+        size = self.embedding_size
+        first, norm, _, second, _ = self.output_upscaling
+        x = norm.channels_last(_children(first, image))
+        x = F.gelu(_children(second, F.gelu(x)))
+        hyper = torch.stack([mlp(tokens[:, :, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], 2)
+        logits = reshape(hyper @ x.transpose(-2, -1), 0, -1, size, size, 2, 2, 2, 2)
+        logits = logits.permute(0, 1, 2, 4, 6, 3, 5, 7)
+        return reshape(logits, 0, -1, self.masks, 4 * size, 4 * size)
+
+
+def _children(conv: nn.ConvTranspose2d, x: Tensor) -> Tensor:
+    """``[I, P, pixels, in]`` → ``[I, P, pixels·4, out]``: the four pixels, row by row, that a 2 × 2 transposed convolution
+    of stride 2 makes of each."""
+    weight = conv.weight.permute(2, 3, 1, 0).reshape(4 * conv.out_channels, conv.in_channels)
+    bias = conv.bias.repeat(4) if conv.bias is not None else None
+    return reshape(F.linear(x, weight, bias), 0, 0, -1, conv.out_channels)
