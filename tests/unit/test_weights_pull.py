@@ -161,7 +161,7 @@ def test_a_damaged_installation_is_noticed_and_replaced(tmp_path: Path, caplog: 
     info.path.write_bytes(info.path.read_bytes()[:-5])
     with caplog.at_level(logging.WARNING):
         assert installed(spec) is None
-    assert "`samgate pull tiny --force` replaces it" in caplog.text
+    assert "`samgate pull tiny` replaces it" in caplog.text
     with pytest.raises(WeightsError, match="is damaged"):
         load(spec)
     assert pull(spec, from_file=path) == info

@@ -146,7 +146,7 @@ def serving(served: Served) -> Iterator[str]:
             end = start + served.cuts.pop(0) if served.cuts else len(served.body)
             self.wfile.write(served.body[start:end])
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
@@ -109,10 +110,13 @@ class AsyncClient:
     ) -> Everything:
         """As :meth:`samgate.client.Client.everything`."""
         collector = messages.EverythingCollector()
-        async for event in self.everything_events(image, format=format, variant=variant, timeout_s=timeout_s, **grid):
-            if isinstance(event, Progress) and on_progress is not None:
-                on_progress(event)
-            collector.add(event)
+        async with aclosing(
+            self.everything_events(image, format=format, variant=variant, timeout_s=timeout_s, **grid)
+        ) as events:
+            async for event in events:
+                if isinstance(event, Progress) and on_progress is not None:
+                    on_progress(event)
+                collector.add(event)
         return collector.everything()
 
     async def everything_events(
@@ -123,7 +127,7 @@ class AsyncClient:
         variant: str = "",
         timeout_s: float | None = None,
         **grid: Unpack[messages.GridOptions],
-    ) -> AsyncGenerator[EverythingEvent]:
+    ) -> AsyncGenerator[EverythingEvent, None]:
         """As :meth:`samgate.client.Client.everything_events`. Leaving ``async for`` early cancels the call only when
         the generator is closed: use :func:`contextlib.aclosing`."""
         attempts = self._attempts(timeout_s)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
@@ -125,10 +126,13 @@ class Client:
         """SegEvery: all masks of ``image``. ``grid`` takes the parameters of upstream's automatic mask generator, and
         ``max_masks``. Masks can be asked for in any format but ``low_res_logits``."""
         collector = messages.EverythingCollector()
-        for event in self.everything_events(image, format=format, variant=variant, timeout_s=timeout_s, **grid):
-            if isinstance(event, Progress) and on_progress is not None:
-                on_progress(event)
-            collector.add(event)
+        with closing(
+            self.everything_events(image, format=format, variant=variant, timeout_s=timeout_s, **grid)
+        ) as events:
+            for event in events:
+                if isinstance(event, Progress) and on_progress is not None:
+                    on_progress(event)
+                collector.add(event)
         return collector.everything()
 
     def everything_events(
@@ -139,8 +143,8 @@ class Client:
         variant: str = "",
         timeout_s: float | None = None,
         **grid: Unpack[messages.GridOptions],
-    ) -> Iterator[EverythingEvent]:
-        """:meth:`everything` as it happens: progress, then masks, then the summary. Closing the iterator (or leaving
+    ) -> Generator[EverythingEvent, None, None]:
+        """:meth:`everything` as it happens: progress, then masks, then the summary. Closing the generator (or leaving
         it to the garbage collector) cancels the call, and the server stops working on it."""
         request = messages.everything_request(image, grid, format, variant)
         return self._events(request, Format(format), timeout_s)
@@ -196,7 +200,7 @@ class Client:
 
     def _events(
         self, request: pb.SegmentEverythingRequest, asked: Format, timeout_s: float | None
-    ) -> Iterator[EverythingEvent]:
+    ) -> Generator[EverythingEvent, None, None]:
         attempts = self._attempts(timeout_s)
         while True:
             call = self._stub().SegmentEverything(request, timeout=attempts.remaining_s())

@@ -65,8 +65,8 @@ def export_encoder(spec: VariantSpec, network: Sam, path: Path) -> None:
     size = spec.input_size
     image = torch.zeros((2, size, size, 3), dtype=torch.uint8)
     valid = torch.full((2, 2), size, dtype=torch.int32)
-    graph = EncoderGraph(network, spec.pixel_mean, spec.pixel_std)
-    _export(graph, {"image": (image, "N"), "valid": (valid, "N")}, {"image_embedding": "N"}, path)
+    graph = EncoderGraph(network, size, spec.pixel_mean, spec.pixel_std)
+    _export(graph, {"image": (image, "N"), "valid": (valid, "N")}, {"image_embedding": ("N", spec.embedding_shape)}, path)
 
 
 def export_decoder(spec: VariantSpec, network: Sam, path: Path, with_mask: bool) -> None:
@@ -81,12 +81,21 @@ def export_decoder(spec: VariantSpec, network: Sam, path: Path, with_mask: bool)
         inputs["mask_input"] = (torch.zeros(*prompts, 1, low_res, low_res), "IP")
         inputs["has_mask"] = (torch.ones(prompts), "IP")
     graph = MaskedDecoderGraph(network) if with_mask else DecoderGraph(network)
-    _export(graph, inputs, {"low_res_masks": "IP", "iou_predictions": "IP"}, path)
+    masks = network.mask_decoder.masks
+    outputs = {"low_res_masks": ("IP", (masks, low_res, low_res)), "iou_predictions": ("IP", (masks,))}
+    _export(graph, inputs, outputs, path)
 
 
-def _export(module: nn.Module, inputs: Mapping[str, tuple[Tensor, str]], outputs: Mapping[str, str], path: Path) -> None:
-    """``inputs``: by name an example and the names of its leading, dynamic axes, a letter each; ``outputs`` likewise."""
-    axes = {name: letters for name, (_, letters) in inputs.items()} | dict(outputs)
+def _export(
+    module: nn.Module,
+    inputs: Mapping[str, tuple[Tensor, str]],
+    outputs: Mapping[str, tuple[str, tuple[int, ...]]],
+    path: Path,
+) -> None:
+    """``inputs``: by name an example and the names of its leading, dynamic axes, a letter each; ``outputs``: by name the
+    same letters and the sizes of the other axes."""
+    axes = {name: letters for name, (_, letters) in inputs.items()}
+    axes |= {name: letters for name, (letters, _) in outputs.items()}
     buffer = io.BytesIO()
     try:
         with warnings.catch_warnings(), torch.inference_mode():
@@ -108,6 +117,10 @@ def _export(module: nn.Module, inputs: Mapping[str, tuple[Tensor, str]], outputs
             )
         model = onnx.load_from_string(buffer.getvalue())
         fold_constants(model)
+        for value in model.graph.output:
+            letters, sizes = outputs[value.name]
+            for dimension, size in zip(value.type.tensor_type.shape.dim[len(letters) :], sizes, strict=True):
+                dimension.dim_value = size
         onnx.checker.check_model(model, full_check=True)
     except (RuntimeError, onnx.checker.ValidationError) as error:
         raise CompileError(f"exporting {path.name} failed: {error}") from error

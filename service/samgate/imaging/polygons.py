@@ -51,8 +51,8 @@ def polygons_to_mask(polygons: Iterable[Polygon], size: tuple[int, int]) -> UInt
     return mask
 
 
-def _polygon(contour: IntArray, hole: bool) -> Polygon:
-    return Polygon(contour.reshape(-1, 2).astype(np.float32), hole)
+def _polygon(contour: cv2.typing.MatLike, hole: bool) -> Polygon:
+    return Polygon(np.asarray(contour, dtype=np.float32).reshape(-1, 2), hole)
 
 
 def _regions(polygons: Iterable[Polygon]) -> Sequence[tuple[IntArray, list[IntArray]]]:

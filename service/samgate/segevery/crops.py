@@ -36,12 +36,9 @@ class Crop:
 def make_crops(size: tuple[int, int], parameters: GridParameters) -> tuple[Crop, ...]:
     """All crops of an image of ``size`` (height, width): the whole of it first, then layer by layer."""
     boxes = crop_boxes(size, parameters.crop_n_layers, parameters.crop_overlap_ratio)
-    grids = [
-        point_grid(parameters.layer_points_per_side(layer)) for layer in range(parameters.crop_n_layers + 1)
-    ]
+    grids = [point_grid(parameters.layer_points_per_side(layer)) for layer in range(parameters.crop_n_layers + 1)]
     return tuple(
-        Crop(box, layer, (grids[layer] * (box[2] - box[0], box[3] - box[1])).astype(np.float32))
-        for box, layer in boxes
+        Crop(box, layer, (grids[layer] * (box[2] - box[0], box[3] - box[1])).astype(np.float32)) for box, layer in boxes
     )
 
 

@@ -17,8 +17,8 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "crop_nms_thresh": (0, 1),
     "crop_overlap_ratio": (0, 0.9),
     "crop_n_points_downscale_factor": (1, 8),
-    "min_mask_region_area": (0, 2**31),
-    "max_masks": (0, 2**31),
+    "min_mask_region_area": (0, 2**32 - 1),
+    "max_masks": (0, 2**32 - 1),
 }
 
 
@@ -57,7 +57,7 @@ class GridParameters:
             low, high = _LIMITS[item.name]
             # Not a number is in no range, so it fails here as well.
             if not (math.isfinite(value) and low <= value <= high):
-                raise InvalidArgument(f"grid.{item.name}", f"must be from {low:g} to {high:g}, is {value:g}")
+                raise InvalidArgument(f"grid.{item.name}", f"must be from {low} to {high}, is {value}")
 
     def layer_points_per_side(self, layer: int) -> int:
         """Side of the point grid in crops of ``layer``. At least 1, where upstream divides by zero."""

@@ -63,7 +63,7 @@ def installed(spec: VariantSpec) -> WeightsInfo | None:
     except FileNotFoundError:
         return None
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        logger.warning("%s can't be used (%s): `samgate pull %s --force` replaces it", path, error, spec.name)
+        logger.warning("%s can't be used (%s): `samgate pull %s` replaces it", path, error, spec.name)
         return None
 
 

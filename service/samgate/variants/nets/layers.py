@@ -31,6 +31,24 @@ def reshape(x: Tensor, *dims: int) -> Tensor:
     return _Reshape.apply(x, dims)  # type: ignore[no-any-return, no-untyped-call]
 
 
+class _Repeat(torch.autograd.Function):
+    """ONNX Expand to another tensor's leading sizes; it broadcasts both ways, so the trailing ones needn't be known."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, like: Tensor) -> Tensor:
+        return x.expand(*like.shape[:2], *x.shape)
+
+    @staticmethod
+    def symbolic(g: Any, x: Any, like: Any) -> Any:
+        trailing = g.op("Constant", value_t=torch.tensor((1, 1)))
+        return g.op("Expand", x, g.op("Concat", g.op("Shape", like, end_i=2), trailing, axis_i=0))
+
+
+def repeat(x: Tensor, like: Tensor) -> Tensor:
+    """``x`` ``[a, b]`` once for every entry of the first two axes of ``like`` ``[I, P, ...]``: ``[I, P, a, b]``."""
+    return _Repeat.apply(x, like)  # type: ignore[no-any-return, no-untyped-call]
+
+
 class ConvNorm(nn.Module):
     """Convolution without bias (``c``) and batch normalisation (``bn``), run as one convolution (inference only)."""
 

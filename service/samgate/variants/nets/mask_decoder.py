@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samgate.variants.nets.layers import LayerNorm2d, Mlp, reshape
+from samgate.variants.nets.layers import LayerNorm2d, Mlp, repeat, reshape
 from samgate.variants.nets.two_way_transformer import TwoWayTransformer
 
 
@@ -48,8 +48,7 @@ class MaskDecoder(nn.Module):
         Returns:
             mask tokens ``[I, P, M, C]``, image tokens ``[I, P, L, C]``, predicted IoU ``[I, P, M]``.
         """
-        own = torch.cat((self.iou_token.weight, self.mask_tokens.weight))
-        own = own.expand(points.shape[0], points.shape[1], -1, -1)
+        own = repeat(torch.cat((self.iou_token.weight, self.mask_tokens.weight)), points)
         tokens, image = self.transformer(torch.cat((own, points), 2), image, positions)
         return tokens[:, :, 1 : 1 + self.masks], image, self.iou_prediction_head(tokens[:, :, 0])
 

@@ -27,12 +27,14 @@ class EncoderGraph(nn.Module):
 
     Args:
         sam: the loaded network.
+        size: height and width S of its input.
         mean, std: of the pixels, by channel, on the 0–255 scale.
     """
 
-    def __init__(self, sam: Sam, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, sam: Sam, size: int, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.encoder = sam.image_encoder
+        self.size = size
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
         self.mean: Tensor
@@ -48,10 +50,10 @@ class EncoderGraph(nn.Module):
         Returns:
             ``[N, 256, S/16, S/16]``.
         """
-        height, width = image.shape[1], image.shape[2]
-        rows = torch.arange(height, dtype=torch.int32)[:, None] < valid[:, None, :1]
-        columns = torch.arange(width, dtype=torch.int32)[:, None] < valid[:, None, 1:]
-        inside = rows.to(torch.float32)[:, :, None] * columns.to(torch.float32)[:, None]
+        position = torch.arange(self.size, dtype=torch.int32)
+        rows = (position < valid[:, :1])[:, :, None, None]
+        columns = (position < valid[:, 1:])[:, None, :, None]
+        inside = (rows & columns).to(torch.float32)
         x = (image.to(torch.float32) - self.mean) / self.std * inside
         return self.encoder(x.permute(0, 3, 1, 2))  # type: ignore[no-any-return]
 
