@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any, cast
@@ -35,11 +36,12 @@ class KnownClient:
     def embed(self, image: bytes, variant: str = "") -> EmbeddedImage:
         return EmbeddedImage(Handle("h"), (20, 30), 1.0, INFO)
 
-    def segment(self, image: Any, *, prompts: list[Prompt], selection: str, format: str) -> Segmentation:
+    def segment(self, image: Any, *, prompts: list[Prompt], selection: str, **options: Any) -> Segmentation:
         self.calls.append((len(prompts), selection))
+        answer_format = Format(options["format"])
         found = {"single": [(8, 0.7)], "multi": [(5, 0.9), (10, 0.8), (2, 0.1)]}[selection]
         masks = tuple(
-            Mask((20, 30), Format(format), rectangle(width), None, 1, liked, 1.0, None) for width, liked in found
+            Mask((20, 30), answer_format, rectangle(width), None, 1, liked, 1.0, None) for width, liked in found
         )
         return Segmentation((masks,) * len(prompts), (20, 30), INFO)
 
@@ -60,8 +62,8 @@ def test_every_object_gets_a_box_and_a_point(tmp_path: Path) -> None:
     assert summary["point"] == {"miou": 0.5, "ci95": [0.5, 0.5], "n": 71, "oracle_miou": 1.0}
     assert summary["by_source"]["two"]["box"]["n"] == 1
     assert (summary["variant"], summary["precision"], summary["engine"]) == ("mobilesam", "f32", "openvino")
-    with Console(width=100, record=True, quiet=True) as console:
-        console.print(as_table(summary))
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(as_table(summary))
     assert "0.8000" in console.export_text()
 
 

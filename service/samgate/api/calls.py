@@ -20,6 +20,8 @@ from samgate.serving.requests import Trace
 
 logger = logging.getLogger("samgate.calls")
 
+_QUIET_S = 0.3
+
 Context = grpc.aio.ServicerContext[object, object]
 
 
@@ -47,15 +49,23 @@ class Calls:
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
+        self._arrived = 0.0
         self.in_flight = 0
 
     async def drain(self, timeout_s: float) -> bool:
-        """Refuse new calls with UNAVAILABLE and wait for those under way; False when some are left at the end."""
+        """Refuse new calls with UNAVAILABLE and wait for those under way; False when some are left at the end.
+
+        Goes on refusing until calls have stopped coming for a moment: gRPC would answer CANCELLED, which nobody
+        retries, to one that arrives while the server is taken down.
+        """
         self._draining = True
         try:
-            await asyncio.wait_for(self._idle.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+                while (quiet := time.monotonic() - self._arrived) < _QUIET_S:
+                    await asyncio.sleep(_QUIET_S - quiet)
         except TimeoutError:
-            return False
+            return self.in_flight == 0
         return True
 
     @asynccontextmanager
@@ -89,6 +99,7 @@ class Calls:
             self._record(rpc, code, detail, call, context.peer())
 
     def _enter(self) -> None:
+        self._arrived = time.monotonic()
         self.in_flight += 1
         self._idle.clear()
         self._metrics.in_flight.inc()

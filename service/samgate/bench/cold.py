@@ -14,14 +14,13 @@ from samgate.bench.images import centre, size, unique_jpegs
 from samgate.bench.report import Result, Verdict
 from samgate.bench.server import serving
 from samgate.bench.stats import Latency
+from samgate.bench.turns import in_turns
 from samgate.bench.upstream_process import described, upstream_predictor
-from samgate.bench.worker import Worker
 from samgate.client import Client, Segmentation
 
 FLOOR = 4.5
 _WARM_UP = 2
 _PAUSE_S = 0.05
-"""Between the two, so that neither's threads still spin when the other starts."""
 _SEED = 1
 
 
@@ -29,6 +28,9 @@ def cold(context: Context) -> Result:
     """Latency of a cold ``Segment`` call over gRPC and of upstream's ``set_image`` + ``predict``, in turns."""
     pairs = context.repetitions(full=25, quick=3)
     jpegs = unique_jpegs(context.images, pairs + _WARM_UP, _SEED)
+    paths = [context.scratch / f"cold-{index}.jpg" for index in range(len(jpegs))]
+    for path, jpeg in zip(paths, jpegs, strict=True):
+        path.write_bytes(jpeg)
     ours: list[float] = []
     theirs: list[float] = []
     parts: dict[str, list[float]] = {"set_image_ms": [], "predict_ms": []}
@@ -37,18 +39,29 @@ def cold(context: Context) -> Result:
         serving(context) as server,
         upstream_predictor(context) as upstream,
         Client(server.target) as client,
-        context.progress("cold: samgate and upstream", pairs + _WARM_UP) as advance,
+        context.progress("cold: samgate and upstream", len(jpegs)) as advance,
     ):
-        for index, jpeg in enumerate(jpegs):
-            ours_ms, mask, theirs_answer = _pair(context, client, upstream, jpeg, ours_first=index % 2 == 0)
-            if index >= _WARM_UP:
-                ours.append(ours_ms)
-                theirs.append(theirs_answer["ms"])
-                for name, values in parts.items():
-                    values.append(theirs_answer[name])
-                agreement.append(_mask_iou(mask, theirs_answer["mask"], size(jpeg)))
+
+        def ask_samgate(index: int) -> tuple[float, Segmentation]:
+            started = time.perf_counter()
+            answer = client.segment(jpegs[index], points=[centres[index]], selection="multi", variant=context.variant)
+            return 1000 * (time.perf_counter() - started), answer
+
+        def ask_upstream(index: int) -> dict[str, Any]:
+            return upstream.ask(image=str(paths[index]), point=centres[index])
+
+        centres = [centre(jpeg) for jpeg in jpegs]
+        for index, pair in enumerate(in_turns(ask_samgate, ask_upstream, len(jpegs), _PAUSE_S, _WARM_UP)):
             advance()
-        info, versions = mask.info, upstream.ready["versions"]
+            if pair is not None:
+                (elapsed_ms, answer), other = pair
+                info = answer.info
+                ours.append(elapsed_ms)
+                theirs.append(other["ms"])
+                for name, values in parts.items():
+                    values.append(other[name])
+                agreement.append(_mask_iou(answer, other["mask"], size(jpegs[index])))
+        versions = upstream.ready["versions"]
     gateway, reference = Latency.of(ours), Latency.of(theirs)
     ratio = reference.p50 / gateway.p50
     set_image, predict = (Latency.of(values).p50 for values in parts.values())
@@ -83,26 +96,6 @@ def cold(context: Context) -> Result:
             "upstream_versions": versions,
         },
     )
-
-
-def _pair(
-    context: Context, client: Client, upstream: Worker, jpeg: bytes, ours_first: bool
-) -> tuple[float, Segmentation, dict[str, Any]]:
-    """Both on one image: samgate's milliseconds and answer, upstream's answer."""
-    path = context.scratch / "cold.jpg"
-    path.write_bytes(jpeg)
-    point = centre(jpeg)
-    if not ours_first:
-        theirs = upstream.ask(image=str(path), point=point)
-        time.sleep(_PAUSE_S)
-    started = time.perf_counter()
-    answer = client.segment(jpeg, points=[point], selection="multi", variant=context.variant)
-    elapsed_ms = 1000 * (time.perf_counter() - started)
-    time.sleep(_PAUSE_S)
-    if ours_first:
-        theirs = upstream.ask(image=str(path), point=point)
-        time.sleep(_PAUSE_S)
-    return elapsed_ms, answer, theirs
 
 
 def _mask_iou(ours: Segmentation, packed: str, image_size: tuple[int, int]) -> float:

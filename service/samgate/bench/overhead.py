@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
-import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +15,7 @@ from samgate.bench.images import centre, size, unique_jpegs
 from samgate.bench.report import Result, Verdict
 from samgate.bench.server import serving
 from samgate.bench.stats import Latency
+from samgate.bench.turns import in_turns, milliseconds
 from samgate.bench.worker import Worker, working
 from samgate.client import Client
 
@@ -59,9 +63,7 @@ def overhead(context: Context) -> Result:
         columns=("", "p50 ms", "p95 ms", "p99 ms", "overhead at p50"),
         rows=rows,
         verdicts=[
-            Verdict(
-                f"cold: at most {COLD_FLOOR_PERCENT:g}% at p50", f"{percent:.1f}%", percent <= COLD_FLOOR_PERCENT
-            ),
+            Verdict(f"cold: at most {COLD_FLOOR_PERCENT:g}% at p50", f"{percent:.1f}%", percent <= COLD_FLOOR_PERCENT),
             Verdict(f"warm: at most {WARM_FLOOR_MS:g} ms at p50", f"{added_ms:.1f} ms", added_ms <= WARM_FLOOR_MS),
         ],
         figures={
@@ -75,3 +77,59 @@ def overhead(context: Context) -> Result:
             "engine": engine,
         },
     )
+
+
+def _bare(context: Context, command: list[str]) -> AbstractContextManager[Worker]:
+    return working(command, context.scratch / "bare.log", os.environ, Path.cwd())
+
+
+def _cold(
+    context: Context, client: Client, bare: Worker, jpegs: list[bytes], advance: Callable[[], None]
+) -> tuple[Latency, Latency]:
+    path = context.scratch / "bare.jpg"
+    centres = [centre(jpeg) for jpeg in jpegs]
+
+    def ask_gateway(index: int) -> float:
+        point = [centres[index]]
+        return milliseconds(lambda: client.segment(jpegs[index], points=point, variant=context.variant))
+
+    def ask_bare(index: int) -> float:
+        path.write_bytes(jpegs[index])
+        return float(bare.ask(image=str(path), point=centres[index])["ms"])
+
+    return _measure(in_turns(ask_gateway, ask_bare, len(jpegs), _PAUSE_S, _WARM_UP), advance)
+
+
+def _warm(
+    context: Context, client: Client, bare: Worker, jpeg: bytes, pairs: int, advance: Callable[[], None]
+) -> tuple[Latency, Latency]:
+    height, width = size(jpeg)
+    random = np.random.default_rng(_SEED)
+    points = random.uniform((0, 0), (width - 1, height - 1), (pairs + _WARM_UP, 2)).tolist()
+    embedded = client.embed(jpeg, variant=context.variant)
+    path = context.scratch / "bare.jpg"
+    path.write_bytes(jpeg)
+    bare.ask(image=str(path), point=points[0])
+
+    def ask_gateway(index: int) -> float:
+        return milliseconds(lambda: client.segment(embedded, points=[points[index]], variant=context.variant))
+
+    def ask_bare(index: int) -> float:
+        return float(bare.ask(point=points[index])["ms"])
+
+    return _measure(in_turns(ask_gateway, ask_bare, len(points), _PAUSE_S, _WARM_UP), advance)
+
+
+def _measure(pairs: Iterable[tuple[float, float] | None], advance: Callable[[], None]) -> tuple[Latency, Latency]:
+    gateway: list[float] = []
+    bare: list[float] = []
+    for pair in pairs:
+        advance()
+        if pair is not None:
+            gateway.append(pair[0])
+            bare.append(pair[1])
+    return Latency.of(gateway), Latency.of(bare)
+
+
+def _cells(latency: Latency) -> tuple[str, str, str]:
+    return f"{latency.p50:.1f}", f"{latency.p95:.1f}", f"{latency.p99:.1f}"

@@ -13,12 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
 from samgate.bench.context import Context
 from samgate.bench.errors import BenchmarkError
 from samgate.bench.worker import tail
+from samgate.client import Client
 
 _READY_TIMEOUT_S = 600.0
 """A first start exports and compiles the graphs."""
@@ -41,7 +39,8 @@ def serving(context: Context, environment: Mapping[str, str] | None = None) -> I
         BenchmarkError: it doesn't start; the message ends with the last lines of its log.
     """
     target = f"127.0.0.1:{_free_port()}"
-    command = [sys.executable, "-m", "samgate.cli.main", "serve", "--port", target.rpartition(":")[2], "--http-port", "0"]
+    command = [sys.executable, "-m", "samgate.cli.main", "serve", "--http-port", "0"]
+    command += ["--port", target.rpartition(":")[2]]
     command += ["--variants", context.variant, "--precision", context.precision, "--engine", context.engine]
     command += ["--threads", str(context.all_threads)]
     log = context.scratch / "server.log"
@@ -63,16 +62,11 @@ def serving(context: Context, environment: Mapping[str, str] | None = None) -> I
 
 def _wait_until_ready(process: subprocess.Popen[bytes], target: str, log: Path) -> None:
     deadline = time.monotonic() + _READY_TIMEOUT_S
-    with grpc.insecure_channel(target) as channel:
-        health = health_pb2_grpc.HealthStub(channel)
+    with Client(target) as client:
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 raise BenchmarkError(f"samgate serve has ended with status {process.returncode}:\n{tail(log)}")
-            try:
-                answer = health.Check(health_pb2.HealthCheckRequest(), timeout=1.0, wait_for_ready=True)
-            except grpc.RpcError:
-                continue
-            if answer.status == health_pb2.HealthCheckResponse.SERVING:
+            if client.healthy(timeout_s=1.0):
                 return
             time.sleep(0.1)
     raise BenchmarkError(f"samgate serve was not ready after {_READY_TIMEOUT_S:g} s:\n{tail(log)}")

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,8 @@ def upstream_predictor(context: Context) -> Iterator[Worker]:
         raise BenchmarkError(f"upstream's code is known for {VARIANT} only, not for {context.variant}")
     python = context.upstream.python or _environment(context)
     weights = context.scratch / "upstream.npz"
-    np.savez(weights, **store.load(get_variant(context.variant)))
+    state: dict[str, Any] = {**store.load(get_variant(context.variant))}
+    np.savez(weights, **state)
     command = [str(python.absolute()), "-m", "upstream.driver"]
     command += ["--weights", str(weights), "--threads", str(context.all_threads)]
     if context.upstream.code is not None:

@@ -43,7 +43,7 @@ class Worker:
 
 @contextmanager
 def working(command: Sequence[str], log: Path, environment: Mapping[str, str], folder: Path) -> Iterator[Worker]:
-    """Runs ``command`` for the block, in ``folder``; its standard error goes to ``log``. It ends when its input does."""
+    """Runs ``command`` for the block, in ``folder``; what it writes to standard error goes to ``log``."""
     with log.open("w", encoding="utf-8") as errors:
         process = subprocess.Popen(
             command,

@@ -57,7 +57,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    output.add_common(parser, timeout_s=600)
     parser.add_argument(
         "-o",
         "--output",
@@ -65,6 +64,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=output.output_file(".json"),
         help="masks as upstream's list of records, with COCO RLE",
     )
+    output.add_common(parser, timeout_s=600)
     grid = parser.add_argument_group(
         "grid and filters", "names and defaults are upstream's; max-masks isn't upstream's"
     )
@@ -82,14 +82,14 @@ def _run(args: argparse.Namespace) -> int:
     if args.output is not None:
         output.write_json(args.output, [record(found, "coco_rle") for found in answer.masks])
     if args.overlay is not None:
-        output.write_overlay(args.overlay, args.image, (found.mask.to_numpy() for found in answer.masks))
+        output.write_overlay(args.overlay, args.image, [found.mask.to_numpy() for found in answer.masks])
     if args.json is not None:
         figures = output.info_figures(args.image, answer.size, answer.info)
         masks = [output.mask_figures(found.mask) for found in answer.masks]
         output.write_json(args.json, {**figures, "mask_count": len(masks), "masks": masks})
     console = output.human_console(args)
     output.print_info(console, args.image, answer.size, answer.info)
-    console.print(f"{len(answer.masks)} masks")
+    console.print(f"{len(answer.masks)} mask{'' if len(answer.masks) == 1 else 's'}")
     for path in filter(None, (args.output, args.overlay)):
         console.print(f"wrote {path}", soft_wrap=True)
     return 0

@@ -6,16 +6,17 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from samgate.client import AnswerInfo, Client, Mask
+from samgate.client import AnswerInfo, Client, Mask, Prompt
 from samgate.config import settings_from
 from samgate.domain import BoolArray, UInt8Array
 from samgate.errors import SamgateError
@@ -35,9 +36,11 @@ def add_common(parser: argparse.ArgumentParser, timeout_s: float) -> None:
         default=timeout_s,
         help="give up when there is no answer after this long (default %(default)g)",
     )
-    parser.add_argument("--overlay", metavar="FILE", type=output_file(".png", ".jpg"), help="the image, masks drawn in")
     parser.add_argument(
-        "--json", metavar="FILE", help="figures (boxes, predicted IoUs, timings …) as JSON; only that with '-'"
+        "--overlay", metavar="FILE", type=output_file(".png", ".jpg"), help="the image with the masks drawn in"
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", help="figures (boxes, predicted IoUs, timings …) as JSON; '-' is standard output"
     )
 
 
@@ -136,8 +139,8 @@ def write_image(path: Path, pixels: UInt8Array) -> None:
     write_bytes(path, encoded.getvalue())
 
 
-def write_overlay(path: Path, image: Path, masks: Iterable[BoolArray]) -> None:
-    """``image`` with ``masks`` drawn in. Raises SamgateError if a file can't be read or written."""
+def write_overlay(path: Path, image: Path, masks: Sequence[BoolArray], prompts: Sequence[Prompt] = ()) -> None:
+    """``image`` with ``masks`` and ``prompts`` drawn in. Raises SamgateError if a file can't be read or written."""
     from samgate.imaging import overlay
     from samgate.imaging.decode import decode
 
@@ -146,7 +149,14 @@ def write_overlay(path: Path, image: Path, masks: Iterable[BoolArray]) -> None:
     except OSError as error:
         raise SamgateError(f"{image} can't be read: {error.strerror}") from error
     pixels = decode(data, settings_from().limits.max_pixels, "image")
-    drawn = overlay.draw(pixels, [mask.astype("uint8") for mask in masks])
+    boxes = [one.box for one in prompts if one.box is not None]
+    drawn = overlay.draw(
+        pixels,
+        masks,
+        boxes=np.stack(boxes) if boxes else None,
+        points=np.concatenate([one.points for one in prompts]) if prompts else None,
+        labels=np.concatenate([one.labels for one in prompts]) if prompts else None,
+    )
     write_image(path, drawn)
 
 

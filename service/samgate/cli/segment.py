@@ -50,12 +50,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    output.add_common(parser, timeout_s=60)
     parser.add_argument(
-        "--point", metavar="X,Y[:background]", type=_point, action="append", default=[], help="may be repeated"
+        "--point",
+        metavar="X,Y[:background]",
+        type=_point,
+        action="append",
+        default=[],
+        help="a point on the object or, with :background, beside it; may be repeated",
     )
     parser.add_argument(
-        "--box", metavar="X0,Y0,X1,Y1", type=_box, action="append", default=[], help="repeat only with --separate"
+        "--box",
+        metavar="X0,Y0,X1,Y1",
+        type=_box,
+        action="append",
+        default=[],
+        help="a box around the object; may be repeated with --separate",
     )
     parser.add_argument("--separate", action="store_true", help="every --point and every --box is its own object")
     parser.add_argument(
@@ -81,6 +90,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="masks as .png (0 and 255; several masks become FILE-1.png, FILE-2.png …), .json, or "
         ".npy (bool [masks, height, width]); may be repeated",
     )
+    output.add_common(parser, timeout_s=60)
     parser.set_defaults(run=partial(_run, parser))
 
 
@@ -96,7 +106,7 @@ def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     for path in args.output:
         written += _write(path, answer, masks)
     if args.overlay is not None:
-        output.write_overlay(args.overlay, args.image, (mask.to_numpy() for mask in masks))
+        output.write_overlay(args.overlay, args.image, [mask.to_numpy() for mask in masks], prompts)
         written.append(args.overlay)
     if args.json is not None:
         figures = output.info_figures(args.image, answer.size, answer.info)

@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 
 from samgate.domain import Rle, UInt8Array
 from samgate.errors import InvalidArgument, SamgateError
+from samgate.imaging.rle import rle_to_mask
 
 
 class DatasetError(SamgateError):
@@ -29,8 +30,7 @@ class Instance:
 
     def mask(self) -> UInt8Array:
         """uint8 ``[H, W]`` of 0 and 1."""
-        decoded: UInt8Array = coco_mask.decode(coco_rle(self.rle))
-        return decoded
+        return rle_to_mask(self.rle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ def load_dataset(path: Path, min_area: float = 1024.0, limit: int | None = None)
         images = [_image(path, entry, wanted[entry["id"]]) for entry in content["images"] if entry["id"] in wanted]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DatasetError(
-            f"{path} is not in COCO's instances format ({type(error).__name__}: {error}); it needs images (id, file_name, "
-            "width, height) and annotations (image_id, segmentation, bbox, area)"
+            f"{path} is not in COCO's instances format ({type(error).__name__}: {error}); it needs images (id, "
+            "file_name, width, height) and annotations (image_id, segmentation, bbox, area)"
         ) from error
     if not images:
         raise DatasetError(f"{path} has no instance of at least {min_area:g} pixels that is not a crowd")

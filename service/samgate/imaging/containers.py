@@ -26,16 +26,19 @@ _SOS, _EOI = 0xDA, 0xD9
 _ORIENTATION_TAG = 0x0112
 
 
-class ContainerError(ValueError):
-    """The bytes aren't a file of a supported format, or its structure is broken."""
-
-
 class Kind(StrEnum):
-    """The supported formats, as Pillow calls them."""
+    """The supported formats."""
 
     JPEG = "JPEG"
     PNG = "PNG"
     WEBP = "WebP"
+
+
+class ContainerError(ValueError):
+    """The bytes aren't a file of a supported format (``kind`` is None), or ``problem`` is wrong with its structure."""
+
+    def __init__(self, kind: Kind | None, problem: str = "") -> None:
+        super().__init__(f"is a broken {kind} file: {problem}" if kind else "is not a JPEG, PNG or WebP file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ def read_header(data: bytes) -> Header:
         return _png_header(data)
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return _webp_header(data)
-    raise ContainerError("is not a JPEG, PNG or WebP file")
+    raise ContainerError(None)
 
 
 def only_pixels(data: bytes, kind: Kind) -> bytes:
@@ -86,7 +89,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     for _ in range(_MAX_PARTS):
         position = data.find(b"\xff", position)
         if position < 0 or position + 4 > len(data) or data[position + 1] == _EOI:
-            raise ContainerError("ends before its pixels")
+            raise ContainerError(Kind.JPEG, "it ends before its pixels")
         marker = data[position + 1]
         if marker == 0xFF:
             position += 1
@@ -95,12 +98,12 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         else:
             end = position + 2 + int.from_bytes(data[position + 2 : position + 4])
             if end < position + 4 or end > len(data):
-                raise ContainerError("has a segment of an impossible length")
+                raise ContainerError(Kind.JPEG, "it has a segment of an impossible length")
             yield marker, position, end
             if marker == _SOS:
                 return
             position = end
-    raise ContainerError(f"has more than {_MAX_PARTS} segments")
+    raise ContainerError(Kind.JPEG, f"it has more than {_MAX_PARTS} segments")
 
 
 def _jpeg_end(data: bytes, scan: int) -> int:
@@ -112,9 +115,9 @@ def _jpeg_end(data: bytes, scan: int) -> int:
             return len(data) if found is None else found.end()
         scans += data[found.end() - 1] == _SOS
         if scans > _MAX_SCANS:
-            raise ContainerError(f"has more than {_MAX_SCANS} scans")
+            raise ContainerError(Kind.JPEG, f"it has more than {_MAX_SCANS} scans")
         position = found.end() + int.from_bytes(data[found.end() : found.end() + 2])
-    raise ContainerError(f"has more than {_MAX_PARTS} segments")
+    raise ContainerError(Kind.JPEG, f"it has more than {_MAX_PARTS} segments")
 
 
 def _jpeg_header(data: bytes) -> Header:
@@ -123,13 +126,13 @@ def _jpeg_header(data: bytes) -> Header:
     for marker, start, end in _jpeg_segments(data):
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             if end - start < 9:
-                raise ContainerError("has a broken frame header")
+                raise ContainerError(Kind.JPEG, "it has a broken frame header")
             height, width = struct.unpack_from(">HH", data, start + 5)
             size = (width, height)
         elif marker == 0xE1 and not orientation and data.startswith(b"Exif\0\0", start + 4):
             orientation = orientation_of(data[start + 4 : end])
     if size is None:
-        raise ContainerError("has no frame header")
+        raise ContainerError(Kind.JPEG, "it has no frame header")
     return Header(Kind.JPEG, *size, orientation or 1)
 
 
@@ -145,12 +148,12 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         if name == b"IEND":
             return
         position = end
-    raise ContainerError(f"has more than {_MAX_PARTS} chunks")
+    raise ContainerError(Kind.PNG, f"it has more than {_MAX_PARTS} chunks")
 
 
 def _png_header(data: bytes) -> Header:
     if data[8:16] != b"\0\0\0\rIHDR" or len(data) < 33:
-        raise ContainerError("has a broken header")
+        raise ContainerError(Kind.PNG, "it has a broken header")
     width, height = struct.unpack_from(">II", data, 16)
     orientation = 1
     for name, start, end in _png_chunks(data):
@@ -162,7 +165,7 @@ def _png_header(data: bytes) -> Header:
 def _webp_header(data: bytes) -> Header:
     name, body = data[12:16], data[20:30]
     if len(body) < 10:
-        raise ContainerError("ends before its pixels")
+        raise ContainerError(Kind.WEBP, "it ends before its pixels")
     if name == b"VP8X":
         width, height = int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1
     elif name == b"VP8L" and body[0] == 0x2F:
@@ -171,7 +174,7 @@ def _webp_header(data: bytes) -> Header:
     elif name == b"VP8 " and body[3:6] == b"\x9d\x01\x2a":
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", body, 6))
     else:
-        raise ContainerError("has a broken header")
+        raise ContainerError(Kind.WEBP, "it has a broken header")
     return Header(Kind.WEBP, width, height, _webp_orientation(data))
 
 
@@ -184,7 +187,7 @@ def _webp_orientation(data: bytes) -> int:
         if data.startswith(b"EXIF", position):
             return orientation_of(data[position + 8 : position + 8 + length])
         position += 8 + length + length % 2
-    raise ContainerError(f"has more than {_MAX_PARTS} chunks")
+    raise ContainerError(Kind.WEBP, f"it has more than {_MAX_PARTS} chunks")
 
 
 def orientation_of(exif: bytes) -> int:

@@ -53,8 +53,12 @@ def decode(encoded: bytes, max_pixels: int, field: str) -> UInt8Array:
     header = _header(encoded, max_pixels, field)
     try:
         return _pixels(only_pixels(encoded, header.kind), header)
-    except Exception as error:  # Pillow raises nearly anything on broken files
-        problem = f"is a broken or truncated {header.kind} file: {error}"
+    except ContainerError as error:
+        problem = str(error)
+    except OSError as error:
+        problem = f"is a broken {header.kind} file: {error}"
+    except Exception:  # Pillow raises nearly anything on broken files, with words about its own code
+        problem = f"is a broken {header.kind} file: its pixels can't be decoded"
     # Not raised inside of the handler: it would keep the first error, whose frames hold the file and its pixels.
     raise InvalidArgument(field, problem)
 
@@ -94,7 +98,7 @@ def _check_size(width: int, height: int, max_pixels: int, field: str) -> None:
 def _pixels(encoded: bytes, header: Header) -> UInt8Array:
     with _FILES[header.kind](BytesIO(encoded)) as file:
         if file.size != (header.width, header.height):
-            raise ContainerError(f"its parts disagree on its size: {file.size} and {header.width, header.height}")
+            raise ContainerError(header.kind, "its parts disagree on its size")
         file.load()
         # Pillow warns when it converts a palette with transparency to RGB; it is to be dropped.
         file.info.pop("transparency", None)

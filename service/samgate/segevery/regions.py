@@ -43,20 +43,55 @@ def remove_small_regions(mask: UInt8Array, min_area: int) -> tuple[UInt8Array, b
     """``mask`` uint8 ``[H, W]`` without holes, then without islands, of fewer than ``min_area`` pixels; and whether
     that changed anything.
 
-    Both are 8-connected. A mask of nothing but small islands keeps the largest (of equals, the first).
+    Both are 8-connected. Background at the image's edges counts as a hole if it is small, as upstream has it. A mask
+    of nothing but small islands keeps the largest (of equals, the first).
     """
-    background, holes = _without_small(mask ^ np.uint8(1), min_area, keep_largest=False)
+    window, outside = _window(mask, min_area)
+    background, holes = _without_small(mask[window] ^ np.uint8(1), min_area, outside)
     cleaned, islands = _without_small(background ^ np.uint8(1), min_area, keep_largest=True)
-    return cleaned, holes or islands
+    if not (holes or islands):
+        return mask, False
+    result = mask.copy()
+    result[window] = cleaned
+    return result, True
 
 
-def _without_small(mask: UInt8Array, min_area: int, keep_largest: bool) -> tuple[UInt8Array, bool]:
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    areas = stats[:, cv2.CC_STAT_AREA]
+def _window(mask: UInt8Array, min_area: int) -> tuple[tuple[slice, slice], int]:
+    """The part of ``mask`` to look at, and how many pixels of background there are around it.
+
+    That is the mask's box and the pixels next to it: they join background within the box just as all of the outside
+    would. Not so when the box spans the image and so cuts the outside in two, nor when the outside is itself small:
+    then, all of the image.
+    """
+    height, width = mask.shape
+    x, y, box_width, box_height = cv2.boundingRect(mask)
+    rows = slice(max(y - 1, 0), min(y + box_height + 1, height))
+    columns = slice(max(x - 1, 0), min(x + box_width + 1, width))
+    outside = height * width - (rows.stop - rows.start) * (columns.stop - columns.start)
+    if box_width in (0, width) or box_height in (0, height) or outside < min_area:
+        return (slice(0, height), slice(0, width)), 0
+    return (rows, columns), outside
+
+
+def _without_small(
+    mask: UInt8Array, min_area: int, outside: int = 0, keep_largest: bool = False
+) -> tuple[UInt8Array, bool]:
+    """``outside`` pixels are added to the region that a window's edge belongs to."""
+    count, labels = cv2.connectedComponents(mask, connectivity=8)
+    # OpenCV's own statistics hold centroids as well, for which they take several times as long.
+    areas = np.bincount(labels.ravel(), minlength=count)
+    if outside:
+        areas[_edge_label(labels)] += outside
     keep = areas >= min_area
     keep[0] = False
     if count < 2 or keep[1:].all():
         return mask, False
     if keep_largest and not keep.any():
         keep[1 + int(np.argmax(areas[1:]))] = True
-    return keep.astype(np.uint8)[labels], True
+    return np.take(keep.view(np.uint8), labels), True
+
+
+def _edge_label(labels: cv2.typing.MatLike) -> int:
+    """The label on a side of a window that the mask doesn't touch: that side is all background."""
+    sides = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
+    return int(max(side.min() for side in sides))

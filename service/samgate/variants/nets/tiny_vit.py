@@ -131,7 +131,7 @@ class TinyVitMlp(nn.Module):
 
 
 class TinyVitBlock(nn.Module):
-    """Windowed attention, depthwise convolution, feed-forward. ``[N, H, W, C]`` → the same."""
+    """Windowed attention, depthwise convolution, feed-forward. Tokens ``[N, H·W, C]`` → the same."""
 
     def __init__(self, dim: int, resolution: int, heads: int, window: int, mlp_ratio: int) -> None:
         super().__init__()
@@ -142,23 +142,25 @@ class TinyVitBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn.proj(self._from_windows(self.attn(self.attn.norm(self._to_windows(x)))))
-        x = self.local_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        x = to_tokens(self.local_conv(to_map(x, self.resolution, self.dim)), self.resolution, self.dim)
         return x + self.mlp(x)
 
     def _to_windows(self, x: Tensor) -> Tensor:
-        """``[N, H, W, C]`` → ``[N·windows, window², C]``. Zero tokens fill up the last windows and are attended to."""
+        """``[N, H·W, C]`` → ``[N·windows, window², C]``. Zero tokens fill up the last windows and are attended to."""
         side, count = self.window, -(-self.resolution // self.window)
         excess = count * side - self.resolution
+        x = x.reshape(-1, self.resolution, self.resolution, self.dim)
         if excess:
             x = F.pad(x, (0, 0, 0, excess, 0, excess))
         x = x.reshape(-1, count, side, count, side, self.dim).permute(0, 1, 3, 2, 4, 5)
         return x.reshape(-1, side * side, self.dim)
 
     def _from_windows(self, x: Tensor) -> Tensor:
+        """The inverse of :meth:`_to_windows`."""
         side, count = self.window, -(-self.resolution // self.window)
         x = x.reshape(-1, count, count, side, side, self.dim).permute(0, 1, 3, 2, 4, 5)
         x = x.reshape(-1, count * side, count * side, self.dim)
-        return x[:, : self.resolution, : self.resolution]
+        return x[:, : self.resolution, : self.resolution].reshape(-1, self.resolution**2, self.dim)
 
 
 class ConvStage(nn.Module):
@@ -181,21 +183,21 @@ class AttentionStage(nn.Module):
 
     def __init__(self, config: TinyVitConfig, stage: int) -> None:
         super().__init__()
-        dim = config.dims[stage]
+        self.dim, self.resolution = config.dims[stage], config.resolutions[stage]
         self.blocks = nn.ModuleList(
             TinyVitBlock(
-                dim, config.resolutions[stage], config.heads[stage], config.windows[stage], config.mlp_ratio
+                self.dim, self.resolution, config.heads[stage], config.windows[stage], config.mlp_ratio
             )
             for _ in range(config.depths[stage])
         )
         last = stage == len(config.dims) - 1
-        self.downsample = None if last else PatchMerging(dim, config.dims[stage + 1], config.strides[stage])
+        self.downsample = None if last else PatchMerging(self.dim, config.dims[stage + 1], config.strides[stage])
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.permute(0, 2, 3, 1)
+        x = to_tokens(x, self.resolution, self.dim)
         for block in self.blocks:
             x = block(x)
-        x = x.permute(0, 3, 1, 2)
+        x = to_map(x, self.resolution, self.dim)
         return x if self.downsample is None else self.downsample(x)
 
 
@@ -231,3 +233,13 @@ def _distance_indices(window: int) -> Tensor:
     position = torch.arange(window)
     y, x = position.repeat_interleave(window), position.repeat(window)
     return (y[:, None] - y).abs() * window + (x[:, None] - x).abs()
+
+
+def to_tokens(x: Tensor, size: int, dim: int) -> Tensor:
+    """Map ``[N, dim, size, size]`` → tokens ``[N, size², dim]``."""
+    return x.permute(0, 2, 3, 1).reshape(-1, size * size, dim)
+
+
+def to_map(x: Tensor, size: int, dim: int) -> Tensor:
+    """Tokens ``[N, size², dim]`` → map ``[N, dim, size, size]``."""
+    return x.reshape(-1, size, size, dim).permute(0, 3, 1, 2)

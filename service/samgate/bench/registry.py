@@ -1,0 +1,19 @@
+"""All benchmarks, in the order of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from samgate.bench.cold import cold
+from samgate.bench.context import Context
+from samgate.bench.memory import memory
+from samgate.bench.overhead import overhead
+from samgate.bench.report import Result
+from samgate.bench.warm import warm
+
+BENCHMARKS: dict[str, Callable[[Context], Result]] = {
+    "cold": cold,
+    "overhead": overhead,
+    "warm": warm,
+    "memory": memory,
+}

@@ -1,0 +1,118 @@
+"""``samgate bench``: measure the service on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import tempfile
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from samgate.errors import InvalidArgument, SamgateError
+from samgate.variants import DEFAULT_VARIANT
+
+if TYPE_CHECKING:
+    from samgate.bench.report import Result
+
+NAMES = ("cold", "overhead", "warm", "memory")
+
+_DESCRIPTION = """\
+Measure the service against upstream's code and against its own engine, and write a report. Every benchmark starts a
+server of its own with the installed weights. What is compared runs in turns, so let nothing else run meanwhile.
+The exit status is 1 when a floor is missed, unless --quick.
+
+  cold      an unseen image and one point, against upstream's predictor (made in .venv-upstream with pip)
+  overhead  the gateway against the bare engine
+  warm      requests with a cached embedding at concurrency 1, 4 and 16
+  memory    resident memory over 500 requests"""
+
+_EXAMPLES = """\
+examples:
+  samgate bench
+  samgate bench warm memory --quick --output /tmp/benchmarks.md
+  samgate bench cold --upstream-python ../upstream/bin/python --upstream-code ../MobileSAM"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "bench",
+        help="measure speed, overhead and memory",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", metavar="BENCHMARK", nargs="*", help=f"which to run (default all): {', '.join(NAMES)}")
+    parser.add_argument("--output", metavar="FILE", type=Path, default=Path("docs/benchmarks.md"), help="the report")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON to FILE; to stdout with '-'")
+    parser.add_argument("--quick", action="store_true", help="a few repetitions, to see that everything works")
+    parser.add_argument("--images", metavar="FOLDER", type=Path, help="photographs to use (default: drawn images)")
+    parser.add_argument("--variant", default=DEFAULT_VARIANT, help=f"variant to measure (default {DEFAULT_VARIANT})")
+    parser.add_argument("--precision", default="auto", help="auto or one of the variant's plans (default auto)")
+    parser.add_argument("--engine", default="auto", help="auto, openvino or onnxruntime (default auto)")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of all that is measured (default 0: all)")
+    parser.add_argument("--upstream-python", metavar="PATH", type=Path, help="Python with torch, numpy and Pillow")
+    parser.add_argument("--upstream-code", metavar="FOLDER", type=Path, help="folder that holds upstream's mobile_sam")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run benchmarks one after the other; each one's section is written as soon as it is done."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from samgate.bench.context import Context, Upstream
+    from samgate.bench.machine import this_machine
+    from samgate.bench.registry import BENCHMARKS
+    from samgate.bench.report import section, update
+
+    unknown = [name for name in options.names if name not in NAMES]
+    if unknown:
+        raise InvalidArgument("BENCHMARK", f"{unknown[0]!r} is none of {', '.join(NAMES)}")
+    machine = this_machine()
+    command = shlex.join(["samgate", *sys.argv[1:]])
+    day = f"{datetime.now(UTC):%Y-%m-%d}"
+    provenance = [f"Command: `{command}`, {day}", f"Machine: {machine.sentence()}"]
+    if options.quick:
+        provenance.append("A quick run: it shows that the benchmark works, its figures are not to be relied on")
+    results: list[Result] = []
+    with tempfile.TemporaryDirectory(prefix="samgate-bench-") as scratch:
+        context = Context(
+            scratch=Path(scratch),
+            variant=options.variant,
+            precision=options.precision,
+            engine=options.engine,
+            threads=options.threads,
+            quick=options.quick,
+            images=options.images,
+            upstream=Upstream(options.upstream_python, options.upstream_code),
+        )
+        for name in options.names or NAMES:
+            result = BENCHMARKS[name](context)
+            results.append(result)
+            text = section(result, provenance)
+            update(options.output, {name: text}, list(BENCHMARKS))
+            Console(stderr=options.json == "-").print(Markdown(text))
+    if options.json:
+        content = {"command": command, "date": day, "quick": options.quick, "machine": asdict(machine)}
+        _write_json(options.json, {**content, "benchmarks": {result.name: _figures(result) for result in results}})
+    return 0 if options.quick or all(result.met() for result in results) else 1
+
+
+def _figures(result: Result) -> dict[str, Any]:
+    return {**result.figures, "verdicts": [asdict(verdict) for verdict in result.verdicts]}
+
+
+def _write_json(target: str, content: dict[str, Any]) -> None:
+    text = json.dumps(content, indent=1) + "\n"
+    if target == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        Path(target).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SamgateError(f"{target} can't be written: {error.strerror}") from error

@@ -1,0 +1,175 @@
+"""The exported graphs: what is in them, and that engines answer as torch does."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import openvino
+import pytest
+import torch
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from parity.cases import IMAGE_SIZE, VALID, Case
+from parity.weights import draw_pixels, draw_state
+
+from samgate.compile.export import OPSET, export_decoder, export_encoder, load_network
+from samgate.variants.mobilesam import SPEC
+from samgate.variants.nets.sam import DecoderGraph, EncoderGraph, MaskedDecoderGraph, Sam
+
+STATE = Path(__file__).resolve().parents[1] / "parity" / "golden" / "mobilesam_state.json"
+GRAPHS = ("encoder", "decoder", "masked_decoder")
+TOLERANCE = 1e-4
+
+Arrays = Mapping[str, NDArray[Any]]
+Runner = Callable[[Arrays], list[NDArray[np.float32]]]
+
+# What TensorRT's parser and OpenVINO were seen to take. Another operator is no mistake, but has to be tried there first.
+OPERATORS = set(
+    "Add And Cast Concat Conv Cos Div Expand Gather Gelu GreaterOrEqual LayerNormalization Less MatMul Mul Pad Relu "
+    "Reshape Shape Sin Slice Softmax Sub Transpose Unsqueeze".split()
+)
+
+CASES = (
+    Case("one point", images=1, prompts=1, points=1),
+    Case("two images", images=2, prompts=3, points=2),
+    Case("box", images=1, prompts=4, box=True),
+    Case("masked", images=2, prompts=2, points=1, mask=True),
+)
+
+
+@pytest.fixture(scope="module")
+def network() -> Sam:
+    shapes = {name: tuple(shape) for name, shape in json.loads(STATE.read_text()).items()}
+    return load_network(SPEC, draw_state(shapes))
+
+
+@pytest.fixture(scope="module")
+def graphs(network: Sam, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return export(network, tmp_path_factory.mktemp("graphs"))
+
+
+@pytest.fixture(scope="module", params=["onnxruntime", "openvino"])
+def runners(request: pytest.FixtureRequest, graphs: dict[str, Path]) -> dict[str, Runner]:
+    load = {"onnxruntime": onnxruntime_runner, "openvino": openvino_runner}[request.param]
+    return {name: load(path) for name, path in graphs.items()}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@torch.inference_mode()
+def test_encoder_answers_as_torch_does(network: Sam, runners: dict[str, Runner], count: int) -> None:
+    image = draw_pixels("images", (count, IMAGE_SIZE, IMAGE_SIZE, 3))
+    valid = np.array([VALID, (IMAGE_SIZE, 500)][:count], np.int32)
+    expected = EncoderGraph(network, IMAGE_SIZE, SPEC.pixel_mean, SPEC.pixel_std)(*map(torch.tensor, (image, valid)))
+    (embedding,) = runners["encoder"]({"image": image, "valid": valid})
+    assert difference(embedding, expected.numpy()) <= TOLERANCE
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@torch.inference_mode()
+def test_decoder_answers_as_torch_does(network: Sam, runners: dict[str, Runner], case: Case) -> None:
+    coords, labels = case.tokens()
+    inputs: dict[str, NDArray[Any]] = {
+        "image_embedding": case.embedding,
+        "point_coords": coords,
+        "point_labels": labels,
+    }
+    module, name = DecoderGraph(network), "decoder"
+    if case.mask:
+        module, name = MaskedDecoderGraph(network), "masked_decoder"
+        has_mask = (np.arange(case.images * case.prompts) % 2).astype(np.float32)
+        inputs |= {"mask_input": case.masks, "has_mask": has_mask.reshape(case.images, case.prompts)}
+    expected = module(*map(torch.tensor, inputs.values()))
+    for ours, theirs in zip(runners[name](inputs), expected, strict=True):
+        assert difference(ours, theirs.numpy()) <= TOLERANCE
+
+
+def test_inputs_and_outputs_are_the_contracts(graphs: dict[str, Path]) -> None:
+    decoder = {
+        "image_embedding": (onnx.TensorProto.FLOAT, ["I", 256, 64, 64]),
+        "point_coords": (onnx.TensorProto.FLOAT, ["I", "P", "K", 2]),
+        "point_labels": (onnx.TensorProto.INT32, ["I", "P", "K"]),
+        "low_res_masks": (onnx.TensorProto.FLOAT, ["I", "P", 4, 256, 256]),
+        "iou_predictions": (onnx.TensorProto.FLOAT, ["I", "P", 4]),
+    }
+    mask = {
+        "mask_input": (onnx.TensorProto.FLOAT, ["I", "P", 1, 256, 256]),
+        "has_mask": (onnx.TensorProto.FLOAT, ["I", "P"]),
+    }
+    assert signature(graphs["encoder"]) == {
+        "image": (onnx.TensorProto.UINT8, ["N", 1024, 1024, 3]),
+        "valid": (onnx.TensorProto.INT32, ["N", 2]),
+        "image_embedding": (onnx.TensorProto.FLOAT, ["N", 256, 64, 64]),
+    }
+    assert signature(graphs["decoder"]) == decoder
+    assert signature(graphs["masked_decoder"]) == decoder | mask
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_only_operators_and_types_that_tensorrt_takes(graphs: dict[str, Path], name: str) -> None:
+    model = onnx.load(graphs[name])
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
+    assert {node.op_type for node in model.graph.node} <= OPERATORS
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    types = {value.type.tensor_type.elem_type for value in (*inferred.graph.value_info, *inferred.graph.output)}
+    assert onnx.TensorProto.DOUBLE not in types | {weight.data_type for weight in model.graph.initializer}
+    # int64 is for shapes and axes alone
+    shapes = {name for node in model.graph.node if node.op_type in ("Shape", "Concat") for name in node.output}
+    wide = {value.name for value in inferred.graph.value_info if value.type.tensor_type.elem_type == onnx.TensorProto.INT64}
+    assert wide <= shapes
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_nothing_is_left_to_fold_and_no_weight_is_stored_twice(graphs: dict[str, Path], name: str) -> None:
+    graph = onnx.load(graphs[name]).graph
+    known = {weight.name for weight in graph.initializer}
+    assert not [node.name for node in graph.node if node.op_type == "Constant" or known.issuperset(node.input)]
+    contents = [weight.raw_data for weight in graph.initializer if len(weight.raw_data) > 4096]
+    assert len(contents) == len(set(contents))
+
+
+def test_the_same_network_gives_the_same_bytes(network: Sam, graphs: dict[str, Path], tmp_path: Path) -> None:
+    for name, path in export(network, tmp_path).items():
+        assert path.read_bytes() == graphs[name].read_bytes()
+
+
+def export(network: Sam, folder: Path) -> dict[str, Path]:
+    paths = {name: folder / f"{name}.onnx" for name in GRAPHS}
+    export_encoder(SPEC, network, paths["encoder"])
+    export_decoder(SPEC, network, paths["decoder"], with_mask=False)
+    export_decoder(SPEC, network, paths["masked_decoder"], with_mask=True)
+    return paths
+
+
+def signature(path: Path) -> dict[str, tuple[int, list[str | int]]]:
+    graph = onnx.load(path).graph
+    return {
+        value.name: (
+            value.type.tensor_type.elem_type,
+            [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim],
+        )
+        for value in (*graph.input, *graph.output)
+    }
+
+
+def onnxruntime_runner(path: Path) -> Runner:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda inputs: session.run(None, dict(inputs))
+
+
+def openvino_runner(path: Path) -> Runner:
+    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda inputs: [np.array(value) for value in compiled(dict(inputs)).values()]
+
+
+def difference(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
+    assert ours.shape == theirs.shape
+    return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))

@@ -1,0 +1,1 @@
+"""Upstream's answers, made once with upstream's own code, and the scripts that made them."""
