@@ -21,7 +21,8 @@ import pytest
 from samgate.api.v1 import segmentation_pb2 as pb
 from samgate.api.v1.segmentation_pb2_grpc import SegmentationStub
 
-READY = re.compile(r"samgate ready: mobilesam \(\S+, \S+\) on (?P<target>\S+), metrics on (?P<http>http://\S+)/metrics ")
+SERVE = (sys.executable, "-m", "samgate.cli.main", "serve", "--port", "0", "--http-port", "0")
+READY = re.compile(r"samgate ready: mobilesam \(\S+, \S+\) on (?P<target>\S+), metrics on (?P<http>\S+)/metrics ")
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Process:
 
 @contextmanager
 def serving(*flags: str) -> Iterator[Process]:
-    command = [sys.executable, "-m", "samgate.cli.main", "serve", "--port", "0", "--http-port", "0", *flags]
+    command = [*SERVE, *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -126,6 +127,6 @@ def test_a_missing_variant_and_a_bad_flag_say_what_to_do() -> None:
         (["--engine", "abacus"], "'abacus' is none of auto, openvino, onnxruntime"),
         (["--precision", "f8"], "'f8' is no plan of mobilesam; plans: bf16, f32"),
     ):
-        command = [sys.executable, "-m", "samgate.cli.main", "serve", "--pull", "--port", "0", "--http-port", "0", *flags]
+        command = [*SERVE, "--pull", *flags]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         assert (ended.returncode, told in ended.stderr) == (1, True), ended.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import cv2
 import grpc
@@ -107,7 +108,7 @@ def test_many_prompts_of_every_kind_in_one_call_keep_their_order(stub: Segmentat
 
 
 def test_multi_returns_three_masks_and_best_the_best_of_them(stub: SegmentationStub, handle: str) -> None:
-    def masks(selection: pb.MaskSelection) -> list[pb.Mask]:
+    def masks(selection: pb.MaskSelection.ValueType) -> list[pb.Mask]:
         request = pb.SegmentRequest(image=pb.Image(handle=handle), prompts=[ON_DISC], selection=selection)
         return list(stub.Segment(request, timeout=60).results[0].masks)
 
@@ -215,9 +216,8 @@ def test_a_bad_request_is_told_what_is_wrong(stub: SegmentationStub, name: str) 
     request, told = BAD[name]
     with pytest.raises(grpc.RpcError) as refused:
         stub.Segment(request, timeout=60)
-    assert (refused.value.code(), told in refused.value.details()) == (grpc.StatusCode.INVALID_ARGUMENT, True), (
-        refused.value.details()
-    )
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert told in str(refused.value.details())
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_bad_grid_parameters_are_named(stub: SegmentationStub, parameters: pb.Gr
     with pytest.raises(grpc.RpcError) as refused:
         list(stub.SegmentEverything(pb.SegmentEverythingRequest(image=GOOD, grid=parameters), timeout=60))
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert told in refused.value.details()
+    assert told in str(refused.value.details())
 
 
 @pytest.mark.parametrize(
@@ -250,18 +250,16 @@ def test_what_does_not_exist_is_not_found(stub: SegmentationStub, request_: pb.S
     with pytest.raises(grpc.RpcError) as refused:
         stub.Segment(request_, timeout=60)
     assert refused.value.code() == grpc.StatusCode.NOT_FOUND
-    assert told in refused.value.details()
+    assert told in str(refused.value.details())
 
 
 def test_bytes_that_are_no_message_are_the_clients_fault(channel: grpc.Channel) -> None:
     for method in ("Segment", "Embed"):
-        call = channel.unary_unary(f"/samgate.v1.Segmentation/{method}", None, None)
         with pytest.raises(grpc.RpcError) as refused:
-            call(b"\xff\xff\xff\xff", timeout=10)
+            channel.unary_unary(f"/samgate.v1.Segmentation/{method}", bytes, bytes)(b"\xff\xff\xff\xff", timeout=10)
         assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    stream = channel.unary_stream("/samgate.v1.Segmentation/SegmentEverything", None, None)
     with pytest.raises(grpc.RpcError) as refused:
-        list(stream(b"\x0a\xff", timeout=10))
+        list(channel.unary_stream("/samgate.v1.Segmentation/SegmentEverything", bytes, bytes)(b"\x0a\xff", timeout=10))
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -284,7 +282,7 @@ def everything(photo: bytes, **grid: float) -> pb.SegmentEverythingRequest:
 
 def test_everything_streams_progress_then_masks_then_a_summary(stub: SegmentationStub, photo: bytes) -> None:
     events = list(stub.SegmentEverything(everything(photo, points_per_side=8), timeout=120))
-    kinds = [event.WhichOneof("event") for event in events]
+    kinds = [str(event.WhichOneof("event")) for event in events]
     assert kinds == sorted(kinds, key=["progress", "masks", "summary"].index)
     assert kinds.count("summary") == 1
     done = [event.progress.prompts_done for event in events if event.HasField("progress")]
@@ -294,9 +292,7 @@ def test_everything_streams_progress_then_masks_then_a_summary(stub: Segmentatio
     assert len(masks) == events[-1].summary.mask_count
     scores = [found.mask.predicted_iou for found in masks]
     assert scores == sorted(scores, reverse=True)
-    best = max(
-        disc_iou(rle_to_mask(Rle((m.mask.rle.height, m.mask.rle.width), m.mask.rle.counts))) for m in masks
-    )
+    best = max(disc_iou(rle_to_mask(Rle((m.mask.rle.height, m.mask.rle.width), m.mask.rle.counts))) for m in masks)
     assert best > 0.9
 
 
@@ -335,11 +331,11 @@ def test_variants_health_and_reflection(stub: SegmentationStub, channel: grpc.Ch
     (variant,) = stub.ListVariants(pb.ListVariantsRequest(), timeout=10).variants
     assert (variant.name, variant.served, variant.is_default) == ("mobilesam", True, True)
     assert variant.published_box_miou == pytest.approx(0.734)
-    health = health_pb2_grpc.HealthStub(channel)
+    health: Any = health_pb2_grpc.HealthStub(channel)
     for service in ("", "samgate.v1.Segmentation"):
         status = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=10).status
         assert status == health_pb2.HealthCheckResponse.SERVING
-    reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+    reflection: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
     asked = iter([reflection_pb2.ServerReflectionRequest(file_containing_symbol="samgate.v1.Segmentation")])
     described = next(reflection.ServerReflectionInfo(asked, timeout=10))
     assert described.file_descriptor_response.file_descriptor_proto

@@ -49,7 +49,7 @@ def mutated(draw: st.DrawFn, data: bytes) -> bytes:
     for _ in range(draw(st.integers(0, 4))):
         at = draw(st.integers(0, max(len(changed) - 1, 0)))
         piece = draw(st.binary(max_size=8))
-        match draw(st.sampled_from("cut overwrite insert repeat".split())):
+        match draw(st.sampled_from(["cut", "overwrite", "insert", "repeat"])):
             case "cut":
                 del changed[at : at + draw(st.integers(1, 64))]
             case "overwrite":
@@ -65,9 +65,7 @@ coordinate = st.one_of(st.floats(width=32), st.floats(0, 60, width=32))
 points = st.builds(pb.Point, x=coordinate, y=coordinate, label=st.integers(-1, 4))
 boxes = st.builds(pb.Box, x0=coordinate, y0=coordinate, x1=coordinate, y1=coordinate)
 masks = st.one_of(st.just(b""), st.binary(max_size=64), st.just(bytes(256 * 256 * 4)))
-prompts = st.builds(
-    pb.Prompt, points=st.lists(points, max_size=4), box=st.one_of(st.none(), boxes), mask_logits=masks
-)
+prompts = st.builds(pb.Prompt, points=st.lists(points, max_size=4), box=st.one_of(st.none(), boxes), mask_logits=masks)
 good_prompts = st.builds(
     pb.Prompt,
     points=st.lists(
@@ -133,11 +131,11 @@ def status_of(channel: grpc.Channel, method: str, request: bytes) -> tuple[grpc.
     path = f"/samgate.v1.Segmentation/{method}"
     try:
         if method == "SegmentEverything":
-            list(channel.unary_stream(path, None, None)(request, timeout=EVERYTHING_TIMEOUT_S))
+            list(channel.unary_stream(path, bytes, bytes)(request, timeout=EVERYTHING_TIMEOUT_S))
         else:
-            channel.unary_unary(path, None, None)(request, timeout=60)
+            channel.unary_unary(path, bytes, bytes)(request, timeout=60)
     except grpc.RpcError as error:
-        return error.code(), error.details()
+        return error.code(), str(error.details() or "")
     return grpc.StatusCode.OK, ""
 
 
@@ -162,5 +160,3 @@ def test_requests_damaged_on_the_wire(channel: grpc.Channel, call: tuple[str, by
 def test_a_request_that_is_no_protobuf(channel: grpc.Channel) -> None:
     codes = {status_of(channel, "Segment", os.urandom(size))[0] for size in range(1, 200)}
     assert codes <= DELIBERATE
-
-

@@ -98,5 +98,5 @@ async def test_a_full_lane_refuses_at_once() -> None:
     with pytest.raises(Overloaded):
         await lane.submit(3, key="k", size=1, deadline=soon())
     engine.gate.set()
-    assert await asyncio.gather(running, waiting) == [2, 4]
+    assert [await running, await waiting] == [2, 4]
     await lane.close()

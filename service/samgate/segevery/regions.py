@@ -65,8 +65,9 @@ def _window(mask: UInt8Array, min_area: int) -> tuple[tuple[slice, slice], int]:
     """
     height, width = mask.shape
     x, y, box_width, box_height = cv2.boundingRect(mask)
-    rows = slice(max(y - 1, 0), min(y + box_height + 1, height))
-    columns = slice(max(x - 1, 0), min(x + box_width + 1, width))
+    # From even rows and columns: OpenCV numbers regions by blocks of 2 × 2, and the number decides between equals.
+    rows = slice(max(y - 1, 0) // 2 * 2, min(y + box_height + 1, height))
+    columns = slice(max(x - 1, 0) // 2 * 2, min(x + box_width + 1, width))
     outside = height * width - (rows.stop - rows.start) * (columns.stop - columns.start)
     if box_width in (0, width) or box_height in (0, height) or outside < min_area:
         return (slice(0, height), slice(0, width)), 0
