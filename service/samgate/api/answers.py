@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from samgate.api.v1 import segmentation_pb2 as pb
 from samgate.domain import Format, Rle
 from samgate.segevery.generator import EverythingResult
+from samgate.serving.everything import EverythingDone, EverythingEvent, EverythingFound, EverythingProgress
 from samgate.serving.models import Model
 from samgate.serving.requests import AnsweredMask, EncodedMask, Trace
 from samgate.variants.spec import VariantSpec
@@ -50,6 +51,24 @@ def mask_message(mask: AnsweredMask, mask_format: Format) -> pb.Mask:
     if mask.data is not None:
         set_data(message, mask.data, mask_format)
     return message
+
+
+def everything_response(event: EverythingEvent, mask_format: Format, total_s: float) -> pb.SegmentEverythingResponse:
+    """One message of SegmentEverything's stream."""
+    match event:
+        case EverythingProgress():
+            progress = pb.Progress(
+                prompts_done=event.prompts_done, prompts_total=event.prompts_total, candidates=event.candidates
+            )
+            return pb.SegmentEverythingResponse(progress=progress)
+        case EverythingFound():
+            masks = [everything_message(result, data, mask_format) for result, data in event.masks]
+            return pb.SegmentEverythingResponse(masks=pb.EverythingMasks(masks=masks))
+        case EverythingDone(trace):
+            width, height = trace.size
+            info = info_message(trace, total_s)
+            summary = pb.EverythingSummary(mask_count=trace.masks, width=width, height=height, info=info)
+            return pb.SegmentEverythingResponse(summary=summary)
 
 
 def everything_message(result: EverythingResult, data: EncodedMask, mask_format: Format) -> pb.EverythingMask:

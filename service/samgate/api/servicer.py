@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from samgate.api import answers, validation
 from samgate.api.calls import Calls
 from samgate.api.v1 import segmentation_pb2 as pb
 from samgate.api.v1 import segmentation_pb2_grpc as rpc
-from samgate.serving.everything import EverythingDone, EverythingFound, EverythingProgress
+from samgate.serving.everything import EverythingDone
 from samgate.serving.gateway import Gateway
 from samgate.variants import VARIANTS
 
@@ -35,29 +36,11 @@ class Segmentation(rpc.SegmentationServicer):
         """See the proto."""
         async with self._calls.answer("SegmentEverything", context) as call:
             wanted = validation.everything_call(request, self._limits, call.deadline)
-            async for event in self._gateway.everything(wanted):
-                match event:
-                    case EverythingProgress():
-                        yield pb.SegmentEverythingResponse(
-                            progress=pb.Progress(
-                                prompts_done=event.prompts_done,
-                                prompts_total=event.prompts_total,
-                                candidates=event.candidates,
-                            )
-                        )
-                    case EverythingFound():
-                        masks = [answers.everything_message(*found, wanted.format) for found in event.masks]
-                        yield pb.SegmentEverythingResponse(masks=pb.EverythingMasks(masks=masks))
-                    case EverythingDone(trace):
-                        call.trace = trace
-                        width, height = trace.size
-                        summary = pb.EverythingSummary(
-                            mask_count=trace.masks,
-                            width=width,
-                            height=height,
-                            info=answers.info_message(trace, call.elapsed_s),
-                        )
-                        yield pb.SegmentEverythingResponse(summary=summary)
+            async with aclosing(self._gateway.everything(wanted)) as events:
+                async for event in events:
+                    if isinstance(event, EverythingDone):
+                        call.trace = event.trace
+                    yield answers.everything_response(event, wanted.format, call.elapsed_s)
 
     async def Embed(self, request: pb.EmbedRequest, context: Any) -> pb.EmbedResponse:
         """See the proto."""

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from concurrent.futures import Executor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
@@ -78,7 +78,7 @@ EverythingEvent = EverythingProgress | EverythingFound | EverythingDone
 
 async def run_everything(
     call: EverythingCall, model: Model, images: Images, executor: Executor, trace: Trace
-) -> AsyncIterator[EverythingEvent]:
+) -> AsyncGenerator[EverythingEvent, None]:
     """Progress after every chunk, then the masks, then the end. Closing the iterator stops the work at once.
 
     Chunks are bulk work: prompts of Segment calls go between them. One chunk is decoded while the one before it is
@@ -98,20 +98,15 @@ async def run_everything(
     async with AsyncExitStack() as stack:
         pixels: UInt8Array | None = None
         if len(sampler.crops) > 1 and not isinstance(call.image, Handle):
-            budget, size = await images.hold_pixels(call.image)
-            await stack.enter_async_context(budget.hold(size))
-            pixels = await images.pixels(call.image)
+            pixels = await stack.enter_async_context(images.decoded(call.image))
         for crop in sampler.crops:
             embedding = whole
             if crop.layer > 0 and pixels is not None:
                 embedding = await _embed_crop(pixels, crop, model, call.deadline, work, trace)
-            chunks = _decode_ahead(sampler, crop, embedding, model, call.deadline, trace)
-            try:
+            async with aclosing(_decode_ahead(sampler, crop, embedding, model, call.deadline, trace)) as chunks:
                 async for points, decoded in chunks:
                     await work(partial(sampler.add, crop, embedding.frame, points, *decoded), "masks")
                     yield EverythingProgress(sampler.prompts_done, sampler.prompts_total, sampler.candidates)
-            finally:
-                await chunks.aclose()
             await work(partial(sampler.finish_crop, crop), "masks")
     results = await work(sampler.finish, "masks")
     trace.masks = len(results)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 
@@ -68,7 +68,7 @@ class Gateway:
         await self.images.embed(image, model, deadline, trace)
         return trace
 
-    def everything(self, call: EverythingCall) -> AsyncIterator[EverythingEvent]:
+    def everything(self, call: EverythingCall) -> AsyncGenerator[EverythingEvent, None]:
         """All masks of an image; see :func:`samgate.serving.everything.run_everything`."""
         model = self.model(call.variant, call.image)
         return run_everything(call, model, self.images, self._executor, self._trace(model))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -79,8 +80,7 @@ class Images:
         self, image: EncodedImage | RawImage, identity: _Identity, model: Model, deadline: float, trace: Trace
     ) -> Embedding:
         async def make() -> Embedding:
-            width, height = identity.size
-            async with self._pixels.hold(width * height * _BYTES_PER_PIXEL):
+            async with self._pixels.hold(_bytes_of(identity)):
                 started = time.perf_counter()
                 pixels, frame = await self._work(lambda: encoder_input(_pixels(image, self._max_pixels), model.spec))
                 imaging_s = time.perf_counter() - started
@@ -99,14 +99,12 @@ class Images:
                     trace.add(stage, seconds)
             return embedding
 
-    async def pixels(self, image: EncodedImage | RawImage) -> UInt8Array:
-        """``image`` decoded: uint8 ``[H, W, 3]``. Raises InvalidArgument."""
-        return await self._work(lambda: _pixels(image, self._max_pixels))
-
-    async def hold_pixels(self, image: EncodedImage | RawImage) -> tuple[ByteBudget, int]:
-        """The budget to hold, and the bytes of it, for as long as ``image`` stays decoded. Raises InvalidArgument."""
+    @asynccontextmanager
+    async def decoded(self, image: EncodedImage | RawImage) -> AsyncIterator[UInt8Array]:
+        """``image`` as uint8 ``[H, W, 3]`` inside the block, with memory for it held. Raises InvalidArgument."""
         identity = await self._work(lambda: _identify(image, self._max_pixels))
-        return self._pixels, identity.size[0] * identity.size[1] * _BYTES_PER_PIXEL
+        async with self._pixels.hold(_bytes_of(identity)):
+            yield await self._work(lambda: _pixels(image, self._max_pixels))
 
     async def _work(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function)
@@ -130,6 +128,11 @@ def _identify(image: EncodedImage | RawImage, max_pixels: int) -> _Identity:
     digest = hashlib.sha256(f"{image.width}x{image.height}:".encode())
     digest.update(image.rgb)
     return _Identity(digest.hexdigest()[:32], (image.width, image.height))
+
+
+def _bytes_of(identity: _Identity) -> int:
+    width, height = identity.size
+    return width * height * _BYTES_PER_PIXEL
 
 
 def _pixels(image: EncodedImage | RawImage, max_pixels: int) -> UInt8Array:

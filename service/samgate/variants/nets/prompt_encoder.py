@@ -71,7 +71,7 @@ class PromptEncoder(nn.Module):
         kinds = torch.cat((self.not_a_point_embed.weight, *(point.weight for point in self.point_embeddings)))
         # "No point" has no position; every other kind adds its position to its own embedding.
         has_position = (labels >= 0).to(coords.dtype).unsqueeze(-1)
-        return self.pe_layer((coords + 0.5) / self.image_size) * has_position + kinds[labels + 1]
+        return self.pe_layer((coords + 0.5) / self.image_size) * has_position + F.embedding(labels + 1, kinds)
 
     def no_mask(self) -> Tensor:
         """``[1, dim]``, what stands at every place for a prompt without a mask."""
