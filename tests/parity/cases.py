@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
 from parity.weights import FloatArray, draw, draw_pixels
 
 IMAGE_SIZE = 1024

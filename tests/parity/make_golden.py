@@ -37,7 +37,7 @@ def main(checkout: str) -> None:
         arrays = _encoder(sam)
         for case in CASES:
             arrays |= _decoder(sam, case)
-    np.savez_compressed(GOLDEN / "mobilesam.npz", **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(GOLDEN / "mobilesam.npz", **arrays)
     lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(shape)}" for name, shape in shapes.items())
     (GOLDEN / "mobilesam_state.json").write_text(f"{{\n{lines}\n}}\n")
 

@@ -56,7 +56,13 @@ def test_attention_biases_loaded_after_eval_are_used() -> None:
 @pytest.mark.parametrize("size", [64, 96])
 def test_tiny_vit_of_other_sizes(size: int) -> None:
     config = TinyVitConfig(
-        image_size=size, dims=(8, 16, 24), depths=(1, 2, 1), heads=(1, 2, 3), windows=(3, 3, 4), strides=(2, 2), classes=5
+        image_size=size,
+        dims=(8, 16, 24),
+        depths=(1, 2, 1),
+        heads=(1, 2, 3),
+        windows=(3, 3, 4),
+        strides=(2, 2),
+        classes=5,
     )
     assert TinyViT(config).eval()(torch.zeros(2, 3, size, size)).shape == (2, 256, size // 16, size // 16)
 

@@ -17,7 +17,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from parity.cases import CASES, EMBEDDING_STRIDE, IMAGE_SIZE, MASK_STRIDE, VALID, Case, image
 from parity.weights import draw_state
-
 from samgate.compile.export import load_network
 from samgate.variants.mobilesam import SPEC
 from samgate.variants.nets.sam import DecoderGraph, EncoderGraph, MaskedDecoderGraph, Sam
@@ -56,9 +55,7 @@ def test_the_image_embedding_is_upstreams(network: Sam, golden: Mapping[str, NDA
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @torch.inference_mode()
-def test_masks_and_predicted_ious_are_upstreams(
-    case: Case, network: Sam, golden: Mapping[str, NDArray[Any]]
-) -> None:
+def test_masks_and_predicted_ious_are_upstreams(case: Case, network: Sam, golden: Mapping[str, NDArray[Any]]) -> None:
     masks, ious = decode(network, case)
     assert masks.shape == (case.images, case.prompts, 4, SPEC.low_res_size, SPEC.low_res_size)
     assert difference(masks.ravel()[::MASK_STRIDE], golden[f"{case.name}/masks"]) <= TOLERANCE

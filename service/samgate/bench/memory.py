@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from samgate.bench.context import Context
 from samgate.bench.errors import BenchmarkError
-from samgate.bench.images import unique_jpegs
+from samgate.bench.images import centre, unique_jpegs
 from samgate.bench.report import Result, Verdict
 from samgate.bench.server import serving
 from samgate.client import Client, EmbeddedImage, prompt
@@ -74,11 +74,12 @@ def _request(client: Client, variant: str, jpeg: bytes, index: int, image: Embed
     """The ``index``-th request of the mix; returns the image that was embedded last."""
     if image is None or index % 10 == 0:
         return client.embed(jpeg, variant=variant)
+    if index % 10 <= 4:
+        client.segment(jpeg, points=[centre(jpeg)], variant=variant)
+        return image
     height, width = image.size
     middle = (width / 2, height / 2)
     match index % 10:
-        case 1 | 2 | 3 | 4:
-            client.segment(jpeg, points=[middle], variant=variant)
         case 5:
             client.segment(image, points=[middle], selection="multi", return_logits=True)
         case 6:

@@ -51,9 +51,9 @@ def overhead(context: Context) -> Result:
         f"and gRPC all count as overhead. Warm: one point on an embedded image, {warm_pairs} pairs."
     )
     rows = [
-        ("cold, gateway", *_cells(cold_gateway), f"+{percent:.1f}%"),
+        ("cold, gateway", *_cells(cold_gateway), f"{percent:+.1f}%"),
         ("cold, bare engine", *_cells(cold_bare), ""),
-        ("warm, gateway", *_cells(warm_gateway), f"+{added_ms:.1f} ms"),
+        ("warm, gateway", *_cells(warm_gateway), f"{added_ms:+.1f} ms"),
         ("warm, bare engine", *_cells(warm_bare), ""),
     ]
     return Result(
@@ -63,8 +63,8 @@ def overhead(context: Context) -> Result:
         columns=("", "p50 ms", "p95 ms", "p99 ms", "overhead at p50"),
         rows=rows,
         verdicts=[
-            Verdict(f"cold: at most {COLD_FLOOR_PERCENT:g}% at p50", f"{percent:.1f}%", percent <= COLD_FLOOR_PERCENT),
-            Verdict(f"warm: at most {WARM_FLOOR_MS:g} ms at p50", f"{added_ms:.1f} ms", added_ms <= WARM_FLOOR_MS),
+            Verdict(f"cold: at most {COLD_FLOOR_PERCENT:g}% at p50", f"{percent:+.1f}%", percent <= COLD_FLOOR_PERCENT),
+            Verdict(f"warm: at most {WARM_FLOOR_MS:g} ms at p50", f"{added_ms:+.1f} ms", added_ms <= WARM_FLOOR_MS),
         ],
         figures={
             **cold_gateway.figures("cold_gateway"),

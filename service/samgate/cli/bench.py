@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samgate.errors import InvalidArgument, SamgateError
-from samgate.variants import DEFAULT_VARIANT
+from samgate.variants import DEFAULT_VARIANT, get_variant
 
 if TYPE_CHECKING:
     from samgate.bench.report import Result
 
+REPORT = Path("docs/benchmarks.md")
 NAMES = ("cold", "overhead", "warm", "memory")
 
 _DESCRIPTION = """\
@@ -47,7 +48,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", metavar="BENCHMARK", nargs="*", help=f"which to run (default all): {', '.join(NAMES)}")
-    parser.add_argument("--output", metavar="FILE", type=Path, default=Path("docs/benchmarks.md"), help="the report")
+    parser.add_argument(
+        "--output", metavar="FILE", type=Path, help="the report (default docs/benchmarks.md; with --quick none)"
+    )
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON to FILE; to stdout with '-'")
     parser.add_argument("--quick", action="store_true", help="a few repetitions, to see that everything works")
     parser.add_argument("--images", metavar="FOLDER", type=Path, help="photographs to use (default: drawn images)")
@@ -69,6 +72,7 @@ def run(options: argparse.Namespace) -> int:
     from samgate.bench.machine import this_machine
     from samgate.bench.registry import BENCHMARKS
     from samgate.bench.report import section, update
+    from samgate.weights.store import installed
 
     unknown = [name for name in options.names if name not in NAMES]
     if unknown:
@@ -77,8 +81,12 @@ def run(options: argparse.Namespace) -> int:
     command = shlex.join(["samgate", *sys.argv[1:]])
     day = f"{datetime.now(UTC):%Y-%m-%d}"
     provenance = [f"Command: `{command}`, {day}", f"Machine: {machine.sentence()}"]
+    weights = installed(get_variant(options.variant))
+    if weights is not None:
+        provenance.append(f"Weights: {weights.origin.source}")
     if options.quick:
         provenance.append("A quick run: it shows that the benchmark works, its figures are not to be relied on")
+    output: Path | None = options.output or (None if options.quick else REPORT)
     results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="samgate-bench-") as scratch:
         context = Context(
@@ -95,7 +103,8 @@ def run(options: argparse.Namespace) -> int:
             result = BENCHMARKS[name](context)
             results.append(result)
             text = section(result, provenance)
-            update(options.output, {name: text}, list(BENCHMARKS))
+            if output is not None:
+                update(output, {name: text}, list(BENCHMARKS))
             Console(stderr=options.json == "-").print(Markdown(text))
     if options.json:
         content = {"command": command, "date": day, "quick": options.quick, "machine": asdict(machine)}

@@ -66,7 +66,9 @@ def export_encoder(spec: VariantSpec, network: Sam, path: Path) -> None:
     image = torch.zeros((2, size, size, 3), dtype=torch.uint8)
     valid = torch.full((2, 2), size, dtype=torch.int32)
     graph = EncoderGraph(network, size, spec.pixel_mean, spec.pixel_std)
-    _export(graph, {"image": (image, "N"), "valid": (valid, "N")}, {"image_embedding": ("N", spec.embedding_shape)}, path)
+    _export(
+        graph, {"image": (image, "N"), "valid": (valid, "N")}, {"image_embedding": ("N", spec.embedding_shape)}, path
+    )
 
 
 def export_decoder(spec: VariantSpec, network: Sam, path: Path, with_mask: bool) -> None:
@@ -92,15 +94,14 @@ def _export(
     outputs: Mapping[str, tuple[str, tuple[int, ...]]],
     path: Path,
 ) -> None:
-    """``inputs``: by name an example and the names of its leading, dynamic axes, a letter each; ``outputs``: by name the
-    same letters and the sizes of the other axes."""
+    """``inputs``: by name an example and the names of its leading, dynamic axes, a letter each; ``outputs``: by name
+    the same letters and the sizes of the other axes."""
     axes = {name: letters for name, (_, letters) in inputs.items()}
     axes |= {name: letters for name, (letters, _) in outputs.items()}
     buffer = io.BytesIO()
     try:
         with warnings.catch_warnings(), torch.inference_mode():
-            # The tracing exporter is deprecated, but draws the graph as written: the newer one decomposes LayerNorm and
-            # Gelu, and names values by a counter that differs between runs.
+            # The tracing exporter is deprecated, but draws the graph as it is written here, operator by operator.
             warnings.filterwarnings("ignore", "You are using the legacy TorchScript-based", DeprecationWarning)
             warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
             # It can't fold the reversed paddings of a Pad; fold_constants can.
@@ -108,7 +109,7 @@ def _export(
             torch.onnx.export(
                 module.eval(),
                 tuple(example for example, _ in inputs.values()),
-                buffer,
+                cast("Any", buffer),  # annotated as a path, documented as either
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=list(inputs),

@@ -96,17 +96,20 @@ def _check_size(width: int, height: int, max_pixels: int, field: str) -> None:
 
 
 def _pixels(encoded: bytes, header: Header) -> UInt8Array:
+    # Each step's image is dropped in the next: at most about 11 bytes a pixel are held at once.
+    image = _rgb(encoded, header)
+    if header.orientation in _UPRIGHT:
+        image = image.transpose(_UPRIGHT[header.orientation])
+    return np.asarray(image)
+
+
+def _rgb(encoded: bytes, header: Header) -> Image.Image:
     with _FILES[header.kind](BytesIO(encoded)) as file:
         if file.size != (header.width, header.height):
             raise ContainerError(header.kind, "its parts disagree on its size")
         file.load()
         # Pillow warns when it converts a palette with transparency to RGB; it is to be dropped.
         file.info.pop("transparency", None)
-        image: Image.Image = file
-        if image.mode.startswith("I"):
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        if image.mode != "RGB":
-            image = image.convert("RGB")
-        if header.orientation in _UPRIGHT:
-            image = image.transpose(_UPRIGHT[header.orientation])
-        return np.asarray(image)
+        if file.mode.startswith("I"):
+            return Image.fromarray((np.asarray(file) >> 8).astype(np.uint8)).convert("RGB")
+        return file if file.mode == "RGB" else file.convert("RGB")

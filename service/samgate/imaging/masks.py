@@ -47,7 +47,7 @@ class RegionMask:
 def full_logits(low_res: FloatArray, frame: Frame) -> FloatArray:
     """``low_res`` float32 ``[256, 256]`` over the padded square → float32 ``[H, W]`` over the image."""
     height, width = frame.original
-    return _logits(_input_logits(low_res, frame), frame, (0, 0, width, height))
+    return _logits(low_res, frame, (0, 0, width, height))
 
 
 def finish(low_res: FloatArray, frame: Frame, threshold: float, offset: float = 1.0) -> FinishedMask:
@@ -70,7 +70,7 @@ def finish_region(low_res: FloatArray, frame: Frame, threshold: float, offset: f
     window = _window(low_res > threshold - offset, frame)
     if window is None:
         return RegionMask(np.zeros((0, 0), dtype=np.uint8), 0, 0, 0, 0.0)
-    logits = _logits(_input_logits(low_res, frame), frame, window)
+    logits = _logits(low_res, frame, window)
     inner = int(np.count_nonzero(logits > threshold + offset))
     outer = int(np.count_nonzero(logits > threshold - offset))
     mask = (logits > threshold).view(np.uint8)
@@ -96,28 +96,41 @@ def _window(hot: BoolArray, frame: Frame) -> Window | None:
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
-def _input_logits(low_res: FloatArray, frame: Frame) -> FloatArray:
-    """float32 ``[h, w]`` over the part of the encoder's input that isn't padding."""
-    height, width = frame.resized
-    square = cv2.resize(low_res, (frame.side, frame.side), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(square[:height, :width], dtype=np.float32)
-
-
-def _logits(source: FloatArray, frame: Frame, window: Window) -> FloatArray:
-    """``window`` of ``source`` resized to the image's size."""
+def _logits(low_res: FloatArray, frame: Frame, window: Window) -> FloatArray:
+    """``window`` of the image: ``low_res`` resized to the encoder's input, cut and resized to the image's size."""
     x0, y0, x1, y1 = window
     height, width = frame.original
     if frame.resized == frame.original:
-        return source[y0:y1, x0:x1]
+        return _input_logits(low_res, frame.side, window)
     if (y1 - y0) * (x1 - x0) > _WHOLE_SHARE * height * width:
+        source = _input_logits(low_res, frame.side, (0, 0, frame.resized[1], frame.resized[0]))
         whole = cv2.resize(source, (width, height), interpolation=cv2.INTER_LINEAR)
         return np.asarray(whole[y0:y1, x0:x1], dtype=np.float32)
     columns, right, across = _taps(frame.resized[1], width, x0, x1)
     rows, below, down = _taps(frame.resized[0], height, y0, y1)
-    strip = source[rows[0] : below[-1] + 1]
+    left, top = int(columns[0]), int(rows[0])
+    source = _input_logits(low_res, frame.side, (left, top, int(right[-1]) + 1, int(below[-1]) + 1))
     # Columns first: NumPy gathers whole rows faster, and there are fewest of them before they are interpolated.
-    strip = _between(np.take(strip, columns, axis=1), np.take(strip, right, axis=1), across)
-    return _between(strip[rows - rows[0]], strip[below - rows[0]], down[:, None])
+    strip = _between(np.take(source, columns - left, axis=1), np.take(source, right - left, axis=1), across)
+    return _between(np.take(strip, rows - top, axis=0), np.take(strip, below - top, axis=0), down[:, None])
+
+
+def _input_logits(low_res: FloatArray, side: int, window: Window) -> FloatArray:
+    """``window`` of ``low_res`` resized to ``side`` × ``side``."""
+    x0, y0, x1, y1 = window
+    low = low_res.shape[0]
+    if side % low:
+        square = cv2.resize(low_res, (side, side), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(square[y0:y1, x0:x1], dtype=np.float32)
+    # By a whole number, pixels of the part lie as those of the whole do. One more low-res pixel on each side keeps
+    # the part's own edges out of it.
+    step = side // low
+    left, top = max(x0 // step - 1, 0), max(y0 // step - 1, 0)
+    part = low_res[top : (y1 - 1) // step + 2, left : (x1 - 1) // step + 2]
+    size = (part.shape[1] * step, part.shape[0] * step)
+    square = cv2.resize(part, size, interpolation=cv2.INTER_LINEAR)
+    rows, columns = slice(y0 - top * step, y1 - top * step), slice(x0 - left * step, x1 - left * step)
+    return np.asarray(square[rows, columns], dtype=np.float32)
 
 
 def _taps(source: int, target: int, start: int, stop: int) -> tuple[NDArray[np.intp], NDArray[np.intp], FloatArray]:

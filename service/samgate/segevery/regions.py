@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from samgate.domain import UInt8Array
+from samgate.domain import IntArray, UInt8Array
 from samgate.imaging.rle import region_to_rle, rle_to_mask
 from samgate.segevery.filters import Candidates
 from samgate.segevery.nms import box_nms
@@ -78,7 +78,8 @@ def _without_small(
     mask: UInt8Array, min_area: int, outside: int = 0, keep_largest: bool = False
 ) -> tuple[UInt8Array, bool]:
     """``outside`` pixels are added to the region that a window's edge belongs to."""
-    count, labels = cv2.connectedComponents(mask, connectivity=8)
+    count, found = cv2.connectedComponents(mask, connectivity=8)
+    labels: IntArray = np.asarray(found, dtype=np.int32)
     # OpenCV's own statistics hold centroids as well, for which they take several times as long.
     areas = np.bincount(labels.ravel(), minlength=count)
     if outside:
@@ -92,7 +93,7 @@ def _without_small(
     return np.take(keep.view(np.uint8), labels), True
 
 
-def _edge_label(labels: cv2.typing.MatLike) -> int:
+def _edge_label(labels: IntArray) -> int:
     """The label on a side of a window that the mask doesn't touch: that side is all background."""
     sides = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
     return int(max(side.min() for side in sides))

@@ -7,6 +7,7 @@ projections) is computed in ``forward`` every time, so it can't go stale; the ex
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ class _Reshape(torch.autograd.Function):
     """ONNX Reshape, where 0 copies a dimension: dynamic sizes need no Shape, Gather and Concat nodes."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, dims: tuple[int, ...]) -> Tensor:  # noqa: ARG004
         return x.reshape([size or x.shape[axis] for axis, size in enumerate(dims)])
 
     @staticmethod
@@ -35,7 +36,7 @@ class _Repeat(torch.autograd.Function):
     """ONNX Expand to another tensor's leading sizes; it broadcasts both ways, so the trailing ones needn't be known."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, like: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, like: Tensor) -> Tensor:  # noqa: ARG004
         return x.expand(*like.shape[:2], *x.shape)
 
     @staticmethod
@@ -75,7 +76,10 @@ class ConvNorm(nn.Module):
 
 
 class LayerNorm2d(nn.Module):
-    """LayerNorm over the channels of ``[N, C, H, W]``."""
+    """LayerNorm over channels, which the published networks apply to maps; here tokens ``[N, L, C]`` → the same.
+
+    Rank 3 isn't only habit: OpenVINO has one kernel for it, and takes a LayerNorm of rank 4 apart.
+    """
 
     def __init__(self, channels: int, eps: float = 1e-6) -> None:
         super().__init__()
@@ -84,12 +88,17 @@ class LayerNorm2d(nn.Module):
         self.channels, self.eps = channels, eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[N, C, H, W]`` → the same. Goes through channels-last, where engines have one kernel for it."""
-        return self.channels_last(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-    def channels_last(self, x: Tensor) -> Tensor:
-        """``[..., C]`` → the same."""
         return F.layer_norm(x, (self.channels,), self.weight, self.bias, self.eps)
+
+
+def to_tokens(x: Tensor, size: int, dim: int) -> Tensor:
+    """Map ``[N, dim, size, size]`` → tokens ``[N, size², dim]``."""
+    return x.permute(0, 2, 3, 1).reshape(-1, size * size, dim)
+
+
+def to_map(x: Tensor, size: int, dim: int) -> Tensor:
+    """Tokens ``[N, size², dim]`` → map ``[N, dim, size, size]``."""
+    return x.reshape(-1, size, size, dim).permute(0, 3, 1, 2)
 
 
 class MlpBlock(nn.Module):
@@ -111,7 +120,7 @@ class Mlp(nn.Module):
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., widths[0]]`` → ``[..., widths[-1]]``."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,11 +11,13 @@ from torch import Tensor, nn
 from samgate.variants.nets.layers import LayerNorm2d, Mlp, repeat, reshape
 from samgate.variants.nets.two_way_transformer import TwoWayTransformer
 
+_Upscaling = tuple[nn.ConvTranspose2d, LayerNorm2d, nn.GELU, nn.ConvTranspose2d, nn.GELU]
+
 
 class MaskDecoder(nn.Module):
     """Prompt tokens and an image embedding → masks and their predicted IoU.
 
-    :meth:`attend` is all that the predicted IoU needs; :meth:`upscale` makes the masks, which is about half of the work.
+    :meth:`attend` is all that the predicted IoU needs; :meth:`upscale` makes the masks, about half of the work.
 
     Args:
         dim: width of tokens and image embedding.
@@ -59,9 +63,9 @@ class MaskDecoder(nn.Module):
         are, as a tree of 2 × 2 children, until there are only M channels left to bring in order.
         """
         size = self.embedding_size
-        first, norm, _, second, _ = self.output_upscaling
-        x = norm.channels_last(_children(first, image))
-        x = F.gelu(_children(second, F.gelu(x)))
+        first, norm, _, second, _ = cast("_Upscaling", tuple(self.output_upscaling))
+        x = F.gelu(norm(_children(first, reshape(image, 0, -1, self.dim))))
+        x = reshape(F.gelu(_children(second, x)), 0, -1, 16 * size * size, self.dim // 8)
         hyper = torch.stack([mlp(tokens[:, :, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], 2)
         logits = reshape(hyper @ x.transpose(-2, -1), 0, -1, size, size, 2, 2, 2, 2)
         logits = logits.permute(0, 1, 2, 4, 6, 3, 5, 7)
@@ -69,8 +73,8 @@ class MaskDecoder(nn.Module):
 
 
 def _children(conv: nn.ConvTranspose2d, x: Tensor) -> Tensor:
-    """``[I, P, pixels, in]`` → ``[I, P, pixels·4, out]``: the four pixels, row by row, that a 2 × 2 transposed convolution
-    of stride 2 makes of each."""
+    """``[I, pixels, in]`` → ``[I, pixels·4, out]``: the four pixels, row by row, that a 2 × 2 transposed convolution of
+    stride 2 makes of each."""
     weight = conv.weight.permute(2, 3, 1, 0).reshape(4 * conv.out_channels, conv.in_channels)
     bias = conv.bias.repeat(4) if conv.bias is not None else None
-    return reshape(F.linear(x, weight, bias), 0, 0, -1, conv.out_channels)
+    return reshape(F.linear(x, weight, bias), 0, -1, conv.out_channels)

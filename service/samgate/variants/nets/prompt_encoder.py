@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samgate.variants.nets.layers import LayerNorm2d, reshape
+
+_Downscaling = tuple[nn.Conv2d, LayerNorm2d, nn.GELU, nn.Conv2d, LayerNorm2d, nn.GELU, nn.Conv2d]
 
 
 class RandomPositions(nn.Module):
@@ -44,7 +47,9 @@ class PromptEncoder(nn.Module):
         mask_channels: width of the mask's convolutions.
     """
 
-    def __init__(self, dim: int = 256, embedding_size: int = 64, image_size: int = 1024, mask_channels: int = 16) -> None:
+    def __init__(
+        self, dim: int = 256, embedding_size: int = 64, image_size: int = 1024, mask_channels: int = 16
+    ) -> None:
         super().__init__()
         self.dim, self.embedding_size, self.image_size = dim, embedding_size, image_size
         self.pe_layer = RandomPositions(dim)
@@ -68,10 +73,12 @@ class PromptEncoder(nn.Module):
             coords: ``[I, P, K, 2]`` as (x, y) in encoder-input pixels.
             labels: int32 ``[I, P, K]``: −1 no point, 0 background, 1 foreground, 2 and 3 a box's two corners.
         """
-        kinds = torch.cat((self.not_a_point_embed.weight, *(point.weight for point in self.point_embeddings)))
+        embeddings = cast("list[nn.Embedding]", [self.not_a_point_embed, *self.point_embeddings])
+        kinds = torch.cat([embedding.weight for embedding in embeddings])
         # "No point" has no position; every other kind adds its position to its own embedding.
         has_position = (labels >= 0).to(coords.dtype).unsqueeze(-1)
-        return self.pe_layer((coords + 0.5) / self.image_size) * has_position + F.embedding(labels + 1, kinds)
+        positions: Tensor = self.pe_layer((coords + 0.5) / self.image_size)
+        return positions * has_position + F.embedding(labels + 1, kinds)
 
     def no_mask(self) -> Tensor:
         """``[1, dim]``, what stands at every place for a prompt without a mask."""
@@ -84,15 +91,16 @@ class PromptEncoder(nn.Module):
             masks: low-res logits ``[I, P, 1, 4·embedding_size, 4·embedding_size]``.
             has_mask: float ``[I, P]``, 1 where the prompt has a mask; 0 takes the map of a prompt without one.
         """
-        first, norm1, _, second, norm2, _, last = self.mask_downscaling
+        first, norm1, _, second, norm2, _, last = cast("_Downscaling", tuple(self.mask_downscaling))
         size = self.embedding_size
         # A convolution whose stride is its kernel is one matrix product a patch: gather the patches' pixels once, as a
         # tree of 2 × 2 children, and stay channels-last.
         x = reshape(masks, 0, -1, size, 2, 2, size, 2, 2).permute(0, 1, 2, 5, 3, 6, 4, 7)
-        x = F.gelu(norm1.channels_last(_parents(first, reshape(x, 0, -1, 4 * size * size, 4))))
-        x = F.gelu(norm2.channels_last(_parents(second, reshape(x, 0, -1, size * size, 4 * second.in_channels))))
+        x = F.gelu(norm1(_parents(first, reshape(x, 0, -1, 4))))
+        x = F.gelu(norm2(_parents(second, reshape(x, 0, -1, 4 * second.in_channels))))
+        dense = reshape(_parents(last, x), 0, -1, size * size, self.dim)
         given = has_mask[..., None, None]
-        return given * _parents(last, x) + (1 - given) * self.no_mask()
+        return given * dense + (1 - given) * self.no_mask()
 
 
 def _parents(conv: nn.Conv2d, x: Tensor) -> Tensor:

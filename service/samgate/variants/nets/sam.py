@@ -51,11 +51,11 @@ class EncoderGraph(nn.Module):
             ``[N, 256, S/16, S/16]``.
         """
         position = torch.arange(self.size, dtype=torch.int32)
-        rows = (position < valid[:, :1])[:, :, None, None]
-        columns = (position < valid[:, 1:])[:, None, :, None]
-        inside = (rows & columns).to(torch.float32)
-        x = (image.to(torch.float32) - self.mean) / self.std * inside
-        return self.encoder(x.permute(0, 3, 1, 2))  # type: ignore[no-any-return]
+        rows = (position < valid[:, :1]).to(torch.float32)[:, None, :, None]
+        columns = (position < valid[:, 1:]).to(torch.float32)[:, None, None]
+        x = image.to(torch.float32).permute(0, 3, 1, 2)
+        x = (x - self.mean[:, None, None]) / self.std[:, None, None] * (rows * columns)
+        return self.encoder(x)  # type: ignore[no-any-return]
 
 
 class DecoderGraph(nn.Module):
@@ -70,8 +70,8 @@ class DecoderGraph(nn.Module):
         """
         Args:
             image_embedding: ``[I, C, H, H]``.
-            point_coords: ``[I, P, K, 2]`` as (x, y) in encoder-input pixels. Prompts without a box end with one point of
-                label −1 (as in upstream), which the caller appends.
+            point_coords: ``[I, P, K, 2]`` as (x, y) in encoder-input pixels. Prompts without a box end with one point
+                of label −1 (as in upstream), which the caller appends.
             point_labels: int32 ``[I, P, K]``: −1 no point, 0 background, 1 foreground, 2 and 3 a box's two corners.
 
         Returns:

@@ -7,12 +7,15 @@ information across windows. Tokens stay channels-last ``[N, H, W, C]``; only con
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samgate.variants.nets.layers import ConvNorm, LayerNorm2d
+from samgate.variants.nets.layers import ConvNorm, LayerNorm2d, to_map, to_tokens
+
+_Neck = tuple[nn.Conv2d, LayerNorm2d, nn.Conv2d, LayerNorm2d]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,7 @@ class TinyVitBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn.proj(self._from_windows(self.attn(self.attn.norm(self._to_windows(x)))))
         x = to_tokens(self.local_conv(to_map(x, self.resolution, self.dim)), self.resolution, self.dim)
-        return x + self.mlp(x)
+        return x + self.mlp(x)  # type: ignore[no-any-return]
 
     def _to_windows(self, x: Tensor) -> Tensor:
         """``[N, H·W, C]`` → ``[N·windows, window², C]``. Zero tokens fill up the last windows and are attended to."""
@@ -179,15 +182,13 @@ class ConvStage(nn.Module):
 
 
 class AttentionStage(nn.Module):
-    """A later stage. ``[N, C, H, W]`` → ``[N, C', H', W']``."""
+    """A later stage. ``[N, C, H, W]`` → ``[N, C', H', W']``, or the last one's tokens ``[N, H·W, C]``."""
 
     def __init__(self, config: TinyVitConfig, stage: int) -> None:
         super().__init__()
         self.dim, self.resolution = config.dims[stage], config.resolutions[stage]
         self.blocks = nn.ModuleList(
-            TinyVitBlock(
-                self.dim, self.resolution, config.heads[stage], config.windows[stage], config.mlp_ratio
-            )
+            TinyVitBlock(self.dim, self.resolution, config.heads[stage], config.windows[stage], config.mlp_ratio)
             for _ in range(config.depths[stage])
         )
         last = stage == len(config.dims) - 1
@@ -197,8 +198,7 @@ class AttentionStage(nn.Module):
         x = to_tokens(x, self.resolution, self.dim)
         for block in self.blocks:
             x = block(x)
-        x = to_map(x, self.resolution, self.dim)
-        return x if self.downsample is None else self.downsample(x)
+        return x if self.downsample is None else self.downsample(to_map(x, self.resolution, self.dim))
 
 
 class TinyViT(nn.Module):
@@ -224,7 +224,10 @@ class TinyViT(nn.Module):
         x = self.patch_embed(x)
         for layer in self.layers:
             x = layer(x)
-        return self.neck(x)  # type: ignore[no-any-return]
+        first, norm1, second, norm2 = cast("_Neck", tuple(self.neck))
+        size, dim = self.config.resolutions[-1], self.config.out_channels
+        x = norm1(F.linear(x, first.weight.flatten(1)))
+        return to_map(norm2(to_tokens(second(to_map(x, size, dim)), size, dim)), size, dim)
 
 
 def _distance_indices(window: int) -> Tensor:
@@ -233,13 +236,3 @@ def _distance_indices(window: int) -> Tensor:
     position = torch.arange(window)
     y, x = position.repeat_interleave(window), position.repeat(window)
     return (y[:, None] - y).abs() * window + (x[:, None] - x).abs()
-
-
-def to_tokens(x: Tensor, size: int, dim: int) -> Tensor:
-    """Map ``[N, dim, size, size]`` → tokens ``[N, size², dim]``."""
-    return x.permute(0, 2, 3, 1).reshape(-1, size * size, dim)
-
-
-def to_map(x: Tensor, size: int, dim: int) -> Tensor:
-    """Tokens ``[N, size², dim]`` → map ``[N, dim, size, size]``."""
-    return x.reshape(-1, size, size, dim).permute(0, 3, 1, 2)

@@ -1,13 +1,13 @@
 """SAM's two-way transformer (arXiv 2304.02643, appendix A), with its products in an order that costs less.
 
-A handful of prompt tokens (T) attend to thousands of image tokens (L), and the other way round. Projecting keys, queries
-and values of all image tokens for every prompt is most of the work as written in the paper. A matrix product is
-associative, so here the few prompt tokens are carried through the image side's projections instead:
+A handful of prompt tokens (T) attend to thousands of image tokens (L), and the other way round. Projecting keys,
+queries and values of all image tokens for every prompt is most of the work as written in the paper. A matrix product
+is associative, so here the few prompt tokens are carried through the image side's projections instead:
 
 * scores ``q · (Wk x + bk)`` become ``(Wkᵀ q) · x``; ``q · bk`` is the same for all x and drops out of the softmax;
 * values ``Σ p (Wv x + bv)`` become ``Wv (Σ p x) + bv``, because the p of a token sum to 1;
-* the other way round, ``(Wq x + bq) · k`` becomes ``x · (Wqᵀ k) + bq · k``, and the output projection is applied to the T
-  value vectors.
+* the other way round, ``(Wq x + bq) · k`` becomes ``x · (Wqᵀ k) + bq · k``, and the output projection is applied to the
+  T value vectors.
 
 Shapes: I images, P prompts an image, G = 1 where the image tokens are the same for all prompts of an image, else P;
 T tokens a prompt, L image tokens, C channels, h heads.
@@ -15,7 +15,6 @@ T tokens a prompt, L image tokens, C channels, h heads.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from samgate.variants.nets.layers import MlpBlock, reshape
@@ -52,7 +51,11 @@ class SelfAttention(Attention):
 
     def forward(self, query: Tensor, value: Tensor) -> Tensor:
         """``query`` (also the key) and ``value`` ``[I, P, T, C]`` → ``[I, P, T, C]``."""
-        q, k, v = self.split(self.q_proj(query) * self.scale), self.split(self.k_proj(query)), self.split(self.v_proj(value))
+        q, k, v = (
+            self.split(self.q_proj(query) * self.scale),
+            self.split(self.k_proj(query)),
+            self.split(self.v_proj(value)),
+        )
         return self.out_proj(self.merge((q @ k.transpose(-2, -1)).softmax(-1) @ v))  # type: ignore[no-any-return]
 
 
@@ -93,7 +96,7 @@ class TwoWayBlock(nn.Module):
 
     def __init__(self, dim: int, heads: int, mlp_dim: int, pixels: int, first: bool) -> None:
         super().__init__()
-        self.first = first
+        self.dim, self.pixels, self.first = dim, pixels, first
         self.self_attn = SelfAttention(dim, heads)
         self.norm1 = nn.LayerNorm(dim)
         self.cross_attn_token_to_image = TokenToImage(dim, heads, downsample=2)
@@ -106,16 +109,15 @@ class TwoWayBlock(nn.Module):
     def forward(self, tokens: Tensor, image: Tensor, prompt: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """``tokens`` and ``prompt`` (their initial values) ``[I, P, T, C]``, ``image`` ``[I, G, L, C]``, ``positions``
         ``[L, C]`` → tokens ``[I, P, T, C]`` and image ``[I, P, L, C]``."""
-        if self.first:
-            tokens = self.self_attn(tokens, tokens)
-        else:
-            tokens = tokens + self.self_attn(tokens + prompt, tokens)
-        tokens = self.norm1(tokens)
+        # The first block's queries *are* the prompt: it adds neither the prompt nor a residual.
+        own = self.self_attn(tokens, tokens) if self.first else tokens + self.self_attn(tokens + prompt, tokens)
+        tokens = self.norm1(own)
         placed = image + positions
         tokens = self.norm2(tokens + self.cross_attn_token_to_image(tokens + prompt, placed, image))
         tokens = self.norm3(tokens + self.mlp(tokens))
-        image = self.norm4(image + self.cross_attn_image_to_token(placed, tokens + prompt, tokens))
-        return tokens, image
+        image = image + self.cross_attn_image_to_token(placed, tokens + prompt, tokens)
+        image = self.norm4(reshape(image, 0, -1, self.dim))  # of rank 3: see LayerNorm2d
+        return tokens, reshape(image, 0, -1, self.pixels, self.dim)
 
 
 class TwoWayTransformer(nn.Module):
@@ -128,8 +130,8 @@ class TwoWayTransformer(nn.Module):
         self.norm_final_attn = nn.LayerNorm(dim)
 
     def forward(self, prompt: Tensor, image: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """``prompt`` ``[I, P, T, C]``, ``image`` ``[I, G, L, C]``, ``positions`` ``[L, C]`` → tokens ``[I, P, T, C]`` and
-        image tokens ``[I, P, L, C]``."""
+        """``prompt`` ``[I, P, T, C]``, ``image`` ``[I, G, L, C]``, ``positions`` ``[L, C]`` → tokens ``[I, P, T, C]``
+        and image tokens ``[I, P, L, C]``."""
         tokens = prompt
         for layer in self.layers:
             tokens, image = layer(tokens, image, prompt, positions)

@@ -1,0 +1,1 @@
+"""Torch networks as graphs that engines run."""

@@ -1,0 +1,121 @@
+"""The grid sampler with a made-up decoder: bookkeeping, NMS within and across crops, order, determinism."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from samgate.domain import FloatArray
+from samgate.imaging.preprocess import frame_of
+from samgate.imaging.rle import rle_to_mask
+from samgate.segevery.crops import Crop
+from samgate.segevery.generator import EverythingResult, GridSampler, Sampler
+from samgate.segevery.parameters import GridParameters
+from samgate.variants import get_variant
+
+SPEC = get_variant("mobilesam")
+SIZE = (300, 400)
+DISCS = [(80.0, 80.0, 40.0), (250.0, 90.0, 50.0), (330.0, 220.0, 30.0), (120.0, 220.0, 60.0)]
+"""Objects of the image: x, y, radius."""
+
+
+def decode(crop: Crop, points: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """What a perfect decoder would say: for each point the object it is on, and a bad and an unstable mask."""
+    frame = frame_of(*crop.size, SPEC)
+    x0, y0, _, _ = crop.box
+    y, x = np.mgrid[:256, :256].astype(np.float32) * 4 + 2
+    x, y = x * crop.size[1] / frame.resized[1] + x0, y * crop.size[0] / frame.resized[0] + y0
+    low_res = np.full((len(points), 3, 256, 256), -20, dtype=np.float32)
+    ious = np.tile(np.array([0.5, 0.5, 0.99], dtype=np.float32), (len(points), 1))
+    for index, (px, py) in enumerate((points + np.array([x0, y0])).tolist()):
+        for number, (cx, cy, radius) in enumerate(DISCS):
+            if np.hypot(px - cx, py - cy) < radius:
+                low_res[index, 0] = (radius - np.hypot(x - cx, y - cy)) * 3
+                ious[index, 0] = 0.9 + number / 100
+    low_res[:, 2] += 19.5
+    return low_res, ious
+
+
+def run(parameters: GridParameters, limit: int = 16, size: tuple[int, int] = SIZE) -> list[EverythingResult]:
+    sampler = GridSampler(parameters, size, SPEC)
+    for crop in sampler.crops:
+        frame = frame_of(*crop.size, SPEC)
+        for points in sampler.chunks(crop, limit):
+            sampler.add(crop, frame, points, *decode(crop, points))
+        sampler.finish_crop(crop)
+    assert sampler.prompts_done == sampler.prompts_total
+    return sampler.finish()
+
+
+def test_each_object_is_found_once_best_first() -> None:
+    results = run(GridParameters(points_per_side=16))
+    assert [round(result.predicted_iou, 2) for result in results] == [0.93, 0.92, 0.91, 0.9]
+    for result, (x, y, radius) in zip(results, reversed(DISCS), strict=True):
+        mask = rle_to_mask(result.rle)
+        assert mask.shape == SIZE
+        assert result.area == mask.sum() == pytest.approx(np.pi * radius**2, rel=0.02)
+        assert result.box is not None
+        assert np.allclose(result.box, (x - radius, y - radius, x + radius, y + radius), atol=2)
+        assert mask[int(result.point[1]), int(result.point[0])] == 1
+        assert result.stability_score > 0.95
+        assert result.crop_box == (0, 0, 400, 300)
+
+
+def test_most_masks() -> None:
+    parameters = GridParameters(points_per_side=16, max_masks=2)
+    assert run(parameters) == run(GridParameters(points_per_side=16))[:2]
+
+
+def test_the_smaller_crop_wins() -> None:
+    results = run(GridParameters(points_per_side=16, crop_n_layers=1, crop_overlap_ratio=0))
+    assert len(results) == len(DISCS)
+    whole = [result for result in results if result.crop_box == (0, 0, 400, 300)]
+    # Only what a crop's edge cuts is left to the whole image.
+    assert 0 < len(whole) < len(DISCS)
+
+
+def test_small_regions_are_removed() -> None:
+    results = run(GridParameters(points_per_side=16, min_mask_region_area=4000))
+    assert len(results) == len(DISCS)
+
+
+def test_nothing_found() -> None:
+    assert run(GridParameters(points_per_side=1), size=(20, 20)) == []
+    assert run(GridParameters(points_per_side=1, crop_n_layers=1, min_mask_region_area=9), size=(20, 20)) == []
+
+
+def test_progress_and_chunks() -> None:
+    sampler: Sampler = GridSampler(GridParameters(points_per_side=5), SIZE, SPEC)
+    (crop,) = sampler.crops
+    assert (sampler.prompts_done, sampler.prompts_total, sampler.candidates) == (0, 25, 0)
+    chunks = list(sampler.chunks(crop, 10))
+    assert [len(points) for points in chunks] == [10, 10, 5]
+    assert np.array_equal(np.concatenate(chunks), crop.points)
+    assert list(sampler.chunks(crop, 10)) == []
+    frame = frame_of(*SIZE, SPEC)
+    sampler.add(crop, frame, chunks[0], *decode(crop, chunks[0]))
+    assert sampler.prompts_done == 10
+    with pytest.raises(ValueError, match="10 of 25 points were added"):
+        sampler.finish_crop(crop)
+    for points in chunks[1:]:
+        sampler.add(crop, frame, points, *decode(crop, points))
+    assert sampler.candidates == sum(int((decode(crop, points)[1][:, 0] > 0.88).sum()) for points in chunks)
+
+
+def test_neither_chunk_size_nor_order_of_arrival_matters() -> None:
+    parameters = GridParameters(points_per_side=12)
+    expected = run(parameters)
+    assert run(parameters, limit=7) == expected
+    sampler = GridSampler(parameters, SIZE, SPEC)
+    (crop,) = sampler.crops
+    frame = frame_of(*SIZE, SPEC)
+    with ThreadPoolExecutor(4) as pool:
+        for done in [
+            pool.submit(sampler.add, crop, frame, points, *decode(crop, points))
+            for points in reversed(list(sampler.chunks(crop, 9)))
+        ]:
+            done.result()
+    sampler.finish_crop(crop)
+    assert sampler.finish() == expected
