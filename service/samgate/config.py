@@ -29,7 +29,7 @@ class Limits:
     """Of one Segment call."""
     max_points: int = 128
     """Of one prompt."""
-    max_everything_prompts: int = 65_536
+    max_everything_prompts: int = 32_768
     """Of one SegmentEverything call, over all of its crops."""
     max_concurrent_calls: int = 64
     """In flight at once; more are refused with RESOURCE_EXHAUSTED."""

@@ -20,7 +20,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from parity.cases import IMAGE_SIZE, VALID, Case
 from parity.weights import draw_pixels, draw_state
-
 from samgate.compile.export import OPSET, export_decoder, export_encoder, load_network
 from samgate.variants.mobilesam import SPEC
 from samgate.variants.nets.sam import DecoderGraph, EncoderGraph, MaskedDecoderGraph, Sam

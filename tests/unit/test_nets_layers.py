@@ -10,7 +10,7 @@ from torch import nn
 from samgate.compile.export import load_network
 from samgate.errors import WeightsError
 from samgate.variants.mobilesam import SPEC
-from samgate.variants.nets.layers import ConvNorm, LayerNorm2d, repeat, reshape
+from samgate.variants.nets.layers import ConvNorm, LayerNorm2d, repeat, reshape, to_map, to_tokens
 from samgate.variants.nets.mobilesam import build
 from samgate.variants.nets.tiny_vit import TinyViT, TinyVitConfig, WindowAttention
 
@@ -37,12 +37,19 @@ def test_conv_norm_is_a_convolution_and_its_batch_normalisation() -> None:
 
 
 def test_layer_norm_2d_normalises_over_channels() -> None:
-    x = torch.randn(2, 5, 3, 4, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, 12, 5, generator=torch.Generator().manual_seed(0))
     norm = LayerNorm2d(5)
     nn.init.constant_(norm.bias, 2.0)
     y = norm(x)
-    torch.testing.assert_close(y.mean(1), torch.full((2, 3, 4), 2.0))
-    torch.testing.assert_close(y.var(1, correction=0), torch.ones(2, 3, 4), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(y.mean(-1), torch.full((2, 12), 2.0))
+    torch.testing.assert_close(y.var(-1, correction=0), torch.ones(2, 12), rtol=1e-3, atol=1e-3)
+
+
+def test_a_map_survives_as_tokens() -> None:
+    x = torch.arange(2.0 * 3 * 4 * 4).reshape(2, 3, 4, 4)
+    tokens = to_tokens(x, 4, 3)
+    assert torch.equal(tokens[1, 6], x[1, :, 1, 2])
+    assert torch.equal(to_map(tokens, 4, 3), x)
 
 
 def test_attention_biases_loaded_after_eval_are_used() -> None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import cv2
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -105,6 +106,8 @@ async def running(
     settings: Settings, loaded: list[tuple[VariantSpec, Engine]], target: str, *, http: bool = True
 ) -> AsyncIterator[tuple[Server, int | None]]:
     """A serving server inside the block, and the HTTP port if there is one; drained at its end."""
+    # Masks are one thread's work each: OpenCV's own threads would fight with the engine's and with each other.
+    cv2.setNumThreads(1)
     metrics, probes = Metrics(), Probes()
     models = {spec.name: Model(spec, engine, settings, metrics.observe_batch) for spec, engine in loaded}
     gateway = Gateway(settings, models)

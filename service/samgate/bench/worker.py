@@ -30,15 +30,19 @@ class Worker:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            raise BenchmarkError(f"a process has failed:\n{tail(self._log)}") from None
+            raise self._failed() from None
         return self._read()
 
     def _read(self) -> dict[str, Any]:
         line = self._process.stdout.readline() if self._process.stdout is not None else ""
         if not line:
-            raise BenchmarkError(f"a process has failed:\n{tail(self._log)}")
+            raise self._failed()
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+    def _failed(self) -> BenchmarkError:
+        command = " ".join(map(str, self._process.args)) if isinstance(self._process.args, list) else "a process"
+        return BenchmarkError(f"`{command}` has ended too early:\n{tail(self._log)}".rstrip())
 
 
 @contextmanager

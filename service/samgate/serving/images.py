@@ -24,8 +24,8 @@ from samgate.sessions import Embedding, EmbeddingCache
 
 T = TypeVar("T")
 
-_BYTES_PER_PIXEL = 6
-"""Of a decoded image while it is worked on: its RGB and one converted or turned copy of it."""
+_BYTES_PER_PIXEL = 12
+"""Of an image while it is decoded, measured: Pillow's four a pixel, its RGB, and copies of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,8 @@ class PromptEncoder(nn.Module):
         embeddings = cast("list[nn.Embedding]", [self.not_a_point_embed, *self.point_embeddings])
         kinds = torch.cat([embedding.weight for embedding in embeddings])
         # "No point" has no position; every other kind adds its position to its own embedding.
-        has_position = (labels >= 0).to(coords.dtype).unsqueeze(-1)
+        zero = torch.zeros(1, dtype=labels.dtype)  # compared with a Python number, labels would be cast to int64
+        has_position = (labels >= zero).to(coords.dtype).unsqueeze(-1)
         positions: Tensor = self.pe_layer((coords + 0.5) / self.image_size)
         return positions * has_position + F.embedding(labels + 1, kinds)
 

@@ -1,0 +1,63 @@
+"""The README's examples do what it says, against a running gateway and a real photograph."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)
+PROGRAMS = [code for language, code in BLOCKS if language == "python"]
+COMMANDS = [
+    line for language, code in BLOCKS if language == "bash" for line in code.splitlines() if "bin/samgate" in line
+]
+WRITES = {"-o", "--overlay"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, shared_data: Path) -> Path:
+    shutil.copy(shared_data / "media" / "truck.jpg", tmp_path / "photo.jpg")
+    return tmp_path
+
+
+def test_the_readme_has_examples() -> None:
+    assert len(PROGRAMS) >= 3
+    assert len(COMMANDS) >= 3
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_runs(program: str, folder: Path, gateway: str) -> None:
+    code = program.replace("127.0.0.1:50051", gateway)
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_runs_and_writes_what_it_says(command: str, folder: Path, gateway: str) -> None:
+    _, *arguments = shlex.split(command.replace("127.0.0.1:50051", gateway))
+    ended = subprocess.run(
+        [sys.executable, "-m", "samgate.cli.main", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    for flag, name in pairwise(arguments):
+        if flag in WRITES:
+            assert (folder / name).stat().st_size > 0
