@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import platform
+from pathlib import Path
 from typing import Protocol, cast
 
 from samgate.compile.graphs import GraphFiles
@@ -20,7 +21,7 @@ ENGINES = ("auto", "openvino", "onnxruntime")
 class _Runtime(Protocol):
     NAME: str
 
-    def load_graph(self, path: object, precision: str, threads: int) -> Graph: ...
+    def load_graph(self, path: Path, precision: str, threads: int, batch: int | None = None) -> Graph: ...
 
 
 def choose_engine(settings: EngineSettings) -> str:
@@ -62,7 +63,9 @@ def load_engine(spec: VariantSpec, files: GraphFiles, settings: EngineSettings) 
     threads = settings.threads or usable_cores()
     runtime = cast("_Runtime", importlib.import_module(f"samgate.engines.{name}"))
     graphs = LoadedGraphs(
-        encoder=runtime.load_graph(files.encoder, plan.encoder, threads),
+        encoder=runtime.load_graph(
+            files.encoder, plan.encoder, threads, batch=1 if settings.max_encode_batch == 1 else None
+        ),
         decoder=runtime.load_graph(files.decoder, plan.decoder, threads),
         masked_decoder=runtime.load_graph(files.masked_decoder, plan.decoder, threads),
     )

@@ -16,8 +16,11 @@ from samgate.errors import CompileError
 NAME = "onnxruntime"
 
 
-def load_graph(path: Path, precision: str, threads: int) -> Graph:
-    """The ONNX file ``path`` on ``threads`` threads. Raises CompileError when it can't be loaded or isn't ``f32``."""
+def load_graph(path: Path, precision: str, threads: int, batch: int | None = None) -> Graph:  # noqa: ARG001
+    """The ONNX file ``path`` on ``threads`` threads; a fixed ``batch`` makes no difference here.
+
+    Raises :class:`~samgate.errors.CompileError` when it can't be loaded or ``precision`` isn't ``f32``.
+    """
     if precision != "f32":
         raise CompileError(f"ONNX Runtime runs f32 graphs on CPUs, not {precision}; choose precision f32 or OpenVINO")
     options = ort.SessionOptions()

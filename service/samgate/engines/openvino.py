@@ -20,8 +20,10 @@ from samgate.weights.home import atomic_write_bytes, file_lock, home_folder, sha
 NAME = "openvino"
 
 
-def load_graph(path: Path, precision: str, threads: int) -> Graph:
+def load_graph(path: Path, precision: str, threads: int, batch: int | None = None) -> Graph:
     """The ONNX file ``path`` compiled for this CPU in ``precision`` (``f32`` or ``bf16``), on ``threads`` threads.
+
+    ``batch`` fixes the first axis of every input: a graph whose shapes are all known runs about a tenth faster.
 
     Raises :class:`~samgate.errors.CompileError` with OpenVINO's own words when it can't be compiled.
     """
@@ -32,12 +34,15 @@ def load_graph(path: Path, precision: str, threads: int) -> Graph:
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",
     }
-    blob = home_folder("blobs") / f"{path.stem}-{precision}-{_fingerprint(path, options)}.blob"
+    blob = home_folder("blobs") / f"{path.stem}-{precision}-{_fingerprint(path, options, batch)}.blob"
     try:
         with file_lock(blob.with_suffix(".lock"), timeout_s=300):
             model = _cached(core, blob, options)
             if model is None:
-                model = core.compile_model(core.read_model(path), "CPU", options)
+                graph = core.read_model(path)
+                if batch is not None:
+                    graph.reshape({port: [batch, *port.partial_shape[1:]] for port in graph.inputs})
+                model = core.compile_model(graph, "CPU", options)
                 stream = io.BytesIO()
                 model.export_model(stream)
                 atomic_write_bytes(blob, stream.getvalue())
@@ -68,6 +73,6 @@ def _cached(core: ov.Core, blob: Path, options: dict[str, object]) -> ov.Compile
         return None
 
 
-def _fingerprint(path: Path, options: dict[str, object]) -> str:
-    parts = [sha256_file(path), ov.__version__, cpu_info().get("flags", ""), repr(sorted(options.items()))]
+def _fingerprint(path: Path, options: dict[str, object], batch: int | None) -> str:
+    parts = [sha256_file(path), ov.__version__, cpu_info().get("flags", ""), repr((sorted(options.items()), batch))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
