@@ -3,46 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
-import signal
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 
 import grpc
 import pytest
 
 from samgate.api.v1 import segmentation_pb2 as pb
 from samgate.api.v1.segmentation_pb2_grpc import SegmentationStub
-
-SERVE = (sys.executable, "-m", "samgate.cli.main", "serve", "--port", "0", "--http-port", "0")
-READY = re.compile(r"samgate ready: mobilesam \(\S+, \S+\) on (?P<target>\S+), metrics on (?P<http>\S+)/metrics ")
-
-
-@dataclass
-class Process:
-    running: subprocess.Popen[str]
-    target: str
-    http: str
-
-
-@contextmanager
-def serving(*flags: str) -> Iterator[Process]:
-    command = [*SERVE, *flags]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            ready = READY.match(process.stdout.readline())
-            assert ready, process.stderr.read() if process.stderr else ""
-            yield Process(process, ready["target"], ready["http"])
-        finally:
-            process.kill()
+from support import SERVE, serving
 
 
 def get(url: str) -> tuple[int, str]:
@@ -70,9 +42,7 @@ def test_probes_metrics_and_logs_tell_what_happened(photo: bytes) -> None:
         assert 'samgate_requests_total{code="INVALID_ARGUMENT",rpc="Segment"} 1.0' in metrics
         assert 'samgate_stage_seconds_count{stage="encode",variant="mobilesam"} 1.0' in metrics
         assert "samgate_embedding_cache_entries 1.0" in metrics
-        server.running.send_signal(signal.SIGTERM)
-        _, errors = server.running.communicate(timeout=30)
-        assert server.running.returncode == 0
+        errors = server.end()
     lines = [json.loads(line) for line in errors.splitlines() if line.startswith("{")]
     good, bad = (line for line in lines if line["event"] == "Segment")
     assert (good["code"], good["variant"], good["size"], good["cached"]) == ("OK", "mobilesam", "320x240", False)
@@ -109,11 +79,9 @@ def test_sigterm_under_load_loses_no_accepted_request(photo: bytes) -> None:
         time.sleep(3)
         answered_before = len(outcomes)
         stop.set()
-        server.running.send_signal(signal.SIGTERM)
+        server.end()
         for client in clients:
             client.join(timeout=60)
-        server.running.communicate(timeout=60)
-        assert server.running.returncode == 0
     assert answered_before > 0
     assert set(outcomes) == {"OK", "UNAVAILABLE"}
     # Those that were under way when the signal came were answered.
@@ -125,7 +93,7 @@ def test_a_missing_variant_and_a_bad_flag_say_what_to_do() -> None:
     for flags, told in (
         (["--variants", "sam9000"], "variant 'sam9000' is unknown; known: mobilesam"),
         (["--engine", "abacus"], "'abacus' is none of auto, openvino, onnxruntime"),
-        (["--precision", "f8"], "'f8' is no plan of mobilesam; plans: bf16, f32"),
+        (["--precision", "f8"], "'f8' is no plan of mobilesam; plans: bf16, bf16-all, f32"),
     ):
         command = [*SERVE, "--pull", *flags]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,6 @@ import openvino
 import pytest
 import torch
 from numpy.typing import NDArray
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from parity.cases import IMAGE_SIZE, VALID, Case
 from parity.weights import draw_pixels, draw_state

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from parity.cases import CASES, EMBEDDING_STRIDE, IMAGE_SIZE, MASK_STRIDE, VALID, Case, image
 from parity.weights import draw_state

@@ -15,6 +15,12 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+
+from samgate.errors import NotInstalled, WeightsError
+from samgate.variants.spec import UrlSource
+from samgate.weights.home import file_lock
+from samgate.weights.pull import pull
+from samgate.weights.store import installed, load
 from weights_support import (
     PACKED,
     Served,
@@ -30,12 +36,6 @@ from weights_support import (
     state_dict,
     tgz,
 )
-
-from samgate.errors import NotInstalled, WeightsError
-from samgate.variants.spec import UrlSource
-from samgate.weights.home import file_lock
-from samgate.weights.pull import pull
-from samgate.weights.store import installed, load
 
 __all__ = ["home", "small_network"]
 pytestmark = pytest.mark.usefixtures("small_network")
@@ -353,7 +353,7 @@ print(pull(fake_spec(UrlSource(url, sha256, int(size)))).sha256)
 
 def test_processes_that_pull_at_once_download_once(home: Path, small_network: Path) -> None:
     served = Served(CHECKPOINT)
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(small_network), str(here), *sys.path])}
     with serving(served) as url:
         command = [sys.executable, "-c", SCRIPT, url, sha256(CHECKPOINT), str(len(CHECKPOINT))]

@@ -1,4 +1,4 @@
-"""Hostile requests against a running gateway: it answers each with a deliberate status, and goes on.
+"""Hostile requests against a running gateway: it answers each with a deliberate status, goes on, and doesn't grow.
 
 ``SAMGATE_FUZZ_REQUESTS`` says how many requests of each of the two kinds are sent (default 200).
 """
@@ -11,11 +11,13 @@ from collections.abc import Iterator
 import cv2
 import grpc
 import numpy as np
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from samgate.api.v1 import segmentation_pb2 as pb
+from support import Process, serving
 
 # A valid grid may ask for minutes of work: running into the deadline is an answer, too.
 EVERYTHING_TIMEOUT_S = 0.5
@@ -122,8 +124,15 @@ broken_wire = wire.flatmap(lambda call: st.tuples(st.just(call[0]), mutated(call
 
 
 @pytest.fixture(scope="module")
-def channel(gateway: str) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(gateway) as opened:
+def server(installed: None) -> Iterator[Process]:
+    with serving() as process:
+        yield process
+        assert "Traceback" not in process.end()
+
+
+@pytest.fixture(scope="module")
+def channel(server: Process) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(server.target) as opened:
         yield opened
 
 
@@ -160,3 +169,19 @@ def test_requests_damaged_on_the_wire(channel: grpc.Channel, call: tuple[str, by
 def test_a_request_that_is_no_protobuf(channel: grpc.Channel) -> None:
     codes = {status_of(channel, "Segment", os.urandom(size))[0] for size in range(1, 200)}
     assert codes <= DELIBERATE
+
+
+def test_memory_does_not_grow_with_the_number_of_requests(server: Process, channel: grpc.Channel) -> None:
+    """The same requests again, which are all of a kind that the server has had before."""
+    process = psutil.Process(server.running.pid)
+    requests = [
+        ("Segment", pb.SegmentRequest(image=image, prompts=[prompt]).SerializeToString())
+        for image in (pb.Image(encoded=FILES[0]), pb.Image(encoded=FILES[3][:-40]), pb.Image(handle="gone"), pb.Image())
+        for prompt in (pb.Prompt(points=[pb.Point(x=9, y=9)]), pb.Prompt(box=pb.Box(x0=9)), pb.Prompt())
+    ]
+    sizes = []
+    for _ in range(3):
+        for turn in range(REQUESTS):
+            check(channel, requests[turn % len(requests)])
+        sizes.append(process.memory_info().rss)
+    assert sizes[2] < 1.05 * sizes[1]

@@ -1,0 +1,50 @@
+"""What several tests share: a gateway as a process of its own."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+SERVE = (sys.executable, "-m", "samgate.cli.main", "serve", "--port", "0", "--http-port", "0")
+READY = re.compile(r"samgate ready: mobilesam \(\S+, \S+\) on (?P<target>\S+), metrics on (?P<http>\S+)/metrics ")
+
+
+@dataclass
+class Process:
+    """``samgate serve``; ``target`` is its gRPC address, ``http`` the base URL of its probes."""
+
+    running: subprocess.Popen[str]
+    target: str
+    http: str
+    log: Path
+
+    def end(self) -> str:
+        """Ask it to stop, wait until it has, and return what it logged."""
+        self.running.send_signal(signal.SIGTERM)
+        assert self.running.wait(timeout=60) == 0
+        return self.log.read_text()
+
+
+@contextmanager
+def serving(*flags: str) -> Iterator[Process]:
+    """A gateway on free ports, ready; killed at the end of the block if it hasn't ended."""
+    # Its log goes to a file: nobody empties a pipe, and a full one would stop the server.
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        (Path(folder) / "log").open("w") as log,
+        subprocess.Popen([*SERVE, *flags], stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            ready = READY.match(process.stdout.readline())
+            assert ready, Path(log.name).read_text()
+            yield Process(process, ready["target"], ready["http"], Path(log.name))
+        finally:
+            process.kill()
