@@ -85,7 +85,7 @@ def _tokens(prompt: Prompt, frame: Frame, spec: VariantSpec) -> tuple[FloatArray
     if prompt.box is not None:
         coords.append(frame.to_input(prompt.box.reshape(2, 2)))
         labels.append(np.array(BOX_LABELS, np.int32))
-    elif spec.padding_point is PaddingPoint.WITHOUT_BOX:
+    elif spec.padding_point is PaddingPoint.WITHOUT_BOX and len(prompt.points) > 0:
         coords.append(np.zeros((1, 2), np.float32))
         labels.append(np.array([PAD_LABEL], np.int32))
     return np.concatenate(coords).astype(np.float32), np.concatenate(labels).astype(np.int32)

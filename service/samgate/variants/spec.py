@@ -22,7 +22,7 @@ class PaddingPoint(StrEnum):
     """When upstream appends one extra point with label −1 to a prompt."""
 
     WITHOUT_BOX = "without_box"
-    """To every prompt that has no box (SAM's rule)."""
+    """To every prompt that has points but no box (SAM's rule; one that is only a mask has no tokens at all)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,67 @@
+"""Prompts as decoder arrays: upstream's tokens, groups that are rectangular calls, and the way back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from samgate.domain import FloatArray, Frame, Prompt, Selection
+from samgate.serving.prompting import group_prompts, point_group, select, stack
+from samgate.variants.mobilesam import SPEC
+
+FRAME = Frame(original=(600, 800), resized=(768, 1024), side=1024)
+BOX = np.array([100, 50, 300, 200], np.float32)
+LOGITS = np.ones((256, 256), np.float32)
+
+
+def points(*coordinates: tuple[float, float], label: int = 1) -> tuple[FloatArray, np.ndarray]:
+    return np.array(coordinates, np.float32).reshape(-1, 2), np.full(len(coordinates), label, np.int32)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "coords", "labels"),
+    [
+        (Prompt(*points((100, 50))), [(128, 64), (0, 0)], [1, -1]),
+        (Prompt(*points((100, 50), label=0)), [(128, 64), (0, 0)], [0, -1]),
+        (Prompt(*points(), box=BOX), [(128, 64), (384, 256)], [2, 3]),
+        (Prompt(*points((200, 100)), box=BOX), [(256, 128), (128, 64), (384, 256)], [1, 2, 3]),
+        (Prompt(*points(), mask_logits=LOGITS), [], []),
+    ],
+)
+def test_tokens_are_upstreams(prompt: Prompt, coords: list[tuple[float, float]], labels: list[int]) -> None:
+    (group,) = group_prompts([prompt], FRAME, SPEC, 8)
+    assert group.prompts.coords.shape == (1, 1, len(labels), 2)
+    np.testing.assert_allclose(group.prompts.coords[0, 0], np.array(coords, np.float32).reshape(-1, 2), rtol=1e-6)
+    assert group.prompts.labels[0, 0].tolist() == labels
+    assert (group.prompts.masks is None) == (prompt.mask_logits is None)
+
+
+def test_groups_are_rectangular_bounded_and_cover_every_prompt_once() -> None:
+    kinds = [
+        Prompt(*points((1, 1))),
+        Prompt(*points(), box=BOX),
+        Prompt(*points((1, 1), (2, 2))),
+        Prompt(*points((1, 1)), mask_logits=LOGITS),
+    ]
+    groups = group_prompts(kinds * 5, FRAME, SPEC, max_prompts=4)
+    assert sorted(index for group in groups for index in group.indices) == list(range(20))
+    for group in groups:
+        _, count, tokens, _ = group.prompts.coords.shape
+        assert count == len(group.indices) <= 4
+        assert group.key == (count, tokens, group.prompts.masks is not None)
+    # A click and a box have two tokens each: they share calls.
+    assert len({group.key[1:] for group in groups}) == 3
+
+
+def test_groups_of_one_key_stack_along_images() -> None:
+    first, second = (point_group(np.full((3, 2), value, np.float32), FRAME, SPEC) for value in (10, 20))
+    both = stack([first, second])
+    assert both.coords.shape == (2, 3, 2, 2)
+    np.testing.assert_array_equal(both.coords[1], second.coords[0])
+
+
+def test_selection_picks_the_tokens_of_the_spec() -> None:
+    ious = np.array([0.99, 0.2, 0.9, 0.5], np.float32)
+    assert select(ious, Selection.SINGLE, SPEC) == (0,)
+    assert select(ious, Selection.MULTI, SPEC) == (1, 2, 3)
+    assert select(ious, Selection.BEST, SPEC) == (2,)
