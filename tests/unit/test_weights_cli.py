@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 
 import pytest
-from weights_support import PACKED, fake_spec, home, npm_source, small_network, tgz
 
 from samgate.cli.weights import add_parsers
 from samgate.errors import NotFound, SamgateError, WeightsError
 from samgate.variants import VARIANTS
+from weights_support import PACKED, fake_spec, home, npm_source, small_network, tgz
 
 __all__ = ["home", "small_network"]
 pytestmark = pytest.mark.usefixtures("small_network")

