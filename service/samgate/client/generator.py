@@ -18,7 +18,7 @@ OUTPUT_MODES = ("binary_mask", "uncompressed_rle", "coco_rle")
 
 
 class SamAutomaticMaskGenerator:
-    """Upstream's interface and defaults, with the same records in the same order.
+    """Upstream's interface, defaults and records, best predicted first: without crops that is upstream's order, too.
 
     Args:
         model: a :class:`~samgate.client.Client`, or the target of a server to make one for.
