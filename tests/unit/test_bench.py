@@ -35,11 +35,11 @@ def test_turns_alternate_who_is_first_and_skip_the_warm_up() -> None:
 
 def test_a_section_is_replaced_and_the_others_stay_in_order(tmp_path: Path) -> None:
     report = tmp_path / "docs" / "benchmarks.md"
-    update(report, {"warm": "old", "cold": "first"}, ["cold", "warm"])
-    update(report, {"warm": "new"}, ["cold", "warm"])
+    update(report, {"warm": "stale figures", "cold": "first"}, ["cold", "warm"])
+    update(report, {"warm": "fresh figures"}, ["cold", "warm"])
     text = report.read_text(encoding="utf-8")
-    assert "old" not in text
-    assert text.index("first") < text.index("new")
+    assert "stale figures" not in text
+    assert text.index("first") < text.index("fresh figures")
 
 
 def test_a_missed_floor_shows() -> None:
