@@ -132,6 +132,11 @@ class Endless(segmentation_pb2_grpc.SegmentationServicer):
     Segment = Embed = ListVariants = None  # type: ignore[assignment]
 
 
+def _heed_ctrl_c() -> None:
+    """What a shell starts in the background ignores SIGINT, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_cancels_the_call(file: Path) -> None:
     endless = Endless()
     server = grpc.server(futures.ThreadPoolExecutor(2))
@@ -139,7 +144,9 @@ def test_ctrl_c_cancels_the_call(file: Path) -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     command = [*COMMAND, "everything", str(file), "--server", f"127.0.0.1:{port}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_ctrl_c
+    ) as process:
         assert endless.begun.wait(60)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)

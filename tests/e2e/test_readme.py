@@ -36,7 +36,7 @@ def test_the_readme_has_examples() -> None:
 def test_a_program_runs(program: str, folder: Path, gateway: str) -> None:
     code = program.replace("127.0.0.1:50051", gateway)
     ended = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
+        [sys.executable, "-c", code],
         cwd=folder,
         capture_output=True,
         text=True,

@@ -21,6 +21,8 @@ from samgate.serving.requests import Trace
 logger = logging.getLogger("samgate.calls")
 
 _QUIET_S = 0.3
+_MAX_DEADLINE_S = 24 * 3600.0
+"""Clients may say "never" in numbers that timers don't take."""
 
 Context = grpc.aio.ServicerContext[object, object]
 
@@ -73,7 +75,8 @@ class Calls:
         """Everything around the work of one call. Errors raised inside end the call with their status."""
         started = time.monotonic()
         remaining = context.time_remaining()
-        call = Call(started, started + (self._default_deadline_s if remaining is None else remaining))
+        wanted_s = self._default_deadline_s if remaining is None else min(remaining, _MAX_DEADLINE_S)
+        call = Call(started, started + wanted_s)
         code, detail = "OK", None
         self._enter()
         try:
