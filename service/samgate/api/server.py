@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import cv2
@@ -132,13 +132,13 @@ async def running(
 async def serve_until(
     settings: Settings,
     loaded: list[tuple[VariantSpec, Engine]],
-    stop: Awaitable[object],
+    stop: asyncio.Event,
     on_ready: Callable[[Server, int | None], None],
 ) -> None:
-    """Serve until ``stop`` is done, then drain."""
+    """Serve until ``stop`` is set, then drain."""
     async with running(settings, loaded, f"{settings.host}:{settings.port}") as (server, http_port):
         on_ready(server, http_port)
-        await stop
+        await stop.wait()
 
 
 async def _beat(probes: Probes) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 import tempfile
@@ -12,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samgate.errors import InvalidArgument, SamgateError
+from samgate.cli.files import write_json
+from samgate.errors import InvalidArgument
 from samgate.variants import DEFAULT_VARIANT, get_variant
 
 if TYPE_CHECKING:
@@ -108,20 +108,9 @@ def run(options: argparse.Namespace) -> int:
             Console(stderr=options.json == "-").print(Markdown(text))
     if options.json:
         content = {"command": command, "date": day, "quick": options.quick, "machine": asdict(machine)}
-        _write_json(options.json, {**content, "benchmarks": {result.name: _figures(result) for result in results}})
+        write_json(options.json, {**content, "benchmarks": {result.name: _figures(result) for result in results}})
     return 0 if options.quick or all(result.met() for result in results) else 1
 
 
 def _figures(result: Result) -> dict[str, Any]:
     return {**result.figures, "verdicts": [asdict(verdict) for verdict in result.verdicts]}
-
-
-def _write_json(target: str, content: dict[str, Any]) -> None:
-    text = json.dumps(content, indent=1) + "\n"
-    if target == "-":
-        sys.stdout.write(text)
-        return
-    try:
-        Path(target).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SamgateError(f"{target} can't be written: {error.strerror}") from error

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from samgate.cli.files import write_json
 from samgate.config import settings_from
-from samgate.errors import InvalidArgument, SamgateError
+from samgate.errors import InvalidArgument
 
 _DESCRIPTION = """\
 Measure mIoU on a data set in COCO's instances format: one mask for each object's labelled box, and the best of three
@@ -55,12 +55,10 @@ def run(options: argparse.Namespace) -> int:
     images = load_dataset(options.dataset, options.min_area, options.limit)
     with _target(options) as target:
         summary = summarise(_evaluate(target, images, options.variant))
-    if options.json == "-":
-        print(json.dumps(summary, indent=1))
-        return 0
     if options.json:
-        _write(Path(options.json), summary)
-    Console().print(as_table(summary))
+        write_json(options.json, summary)
+    if options.json != "-":
+        Console().print(as_table(summary))
     return 0
 
 
@@ -91,10 +89,3 @@ def _target(options: argparse.Namespace) -> Iterator[str]:
 
     with local_gateway(settings_from(overrides={**local, "variants": options.variant or None})) as target:
         yield target
-
-
-def _write(path: Path, summary: dict[str, Any]) -> None:
-    try:
-        path.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise SamgateError(f"{path} can't be written: {error.strerror}") from error

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBar
 
-from samgate.cli import output
+from samgate.cli import files, output
 from samgate.client import GridOptions, Progress
 from samgate.client.generator import record
 
@@ -80,13 +80,13 @@ def _run(args: argparse.Namespace) -> int:
     with output.connected(args) as client, _progress_bar() as show:
         answer = client.everything(args.image, on_progress=show, variant=args.variant, **grid)
     if args.output is not None:
-        output.write_json(args.output, [record(found, "coco_rle") for found in answer.masks])
+        files.write_json(args.output, [record(found, "coco_rle") for found in answer.masks])
     if args.overlay is not None:
         output.write_overlay(args.overlay, args.image, [found.mask.to_numpy() for found in answer.masks])
     if args.json is not None:
         figures = output.info_figures(args.image, answer.size, answer.info)
         masks = [output.mask_figures(found.mask) for found in answer.masks]
-        output.write_json(args.json, {**figures, "mask_count": len(masks), "masks": masks})
+        files.write_json(args.json, {**figures, "mask_count": len(masks), "masks": masks})
     console = output.human_console(args)
     output.print_info(console, args.image, answer.size, answer.info)
     console.print(f"{len(answer.masks)} mask{'' if len(answer.masks) == 1 else 's'}")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -16,6 +14,7 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
+from samgate.cli.files import write_bytes
 from samgate.client import AnswerInfo, Client, Mask, Prompt
 from samgate.config import settings_from
 from samgate.domain import BoolArray, UInt8Array
@@ -113,23 +112,6 @@ def connected(args: argparse.Namespace) -> Iterator[Client]:
     settings = settings_from(overrides={"variants": args.variant or None})
     with local_gateway(settings, report) as target, Client(target, timeout_s=args.timeout) as client:
         yield client
-
-
-def write_json(target: str | Path, answer: object) -> None:
-    """``answer`` as JSON to a file, or to standard output for ``-``. Raises SamgateError if it can't be written."""
-    text = json.dumps(answer, indent=2, ensure_ascii=False) + "\n"
-    if str(target) == "-":
-        sys.stdout.write(text)
-    else:
-        write_bytes(Path(target), text.encode())
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Raises SamgateError if ``path`` can't be written."""
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise SamgateError(f"{path} can't be written: {error.strerror}") from error
 
 
 def write_image(path: Path, pixels: UInt8Array) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from samgate.cli import output
+from samgate.cli import files, output
 from samgate.client import Format, Mask, Prompt, Segmentation, Selection, prompt
 from samgate.domain import Rle
 
@@ -110,7 +110,7 @@ def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
         written.append(args.overlay)
     if args.json is not None:
         figures = output.info_figures(args.image, answer.size, answer.info)
-        output.write_json(args.json, {**figures, "selection": selection.value, "masks": _records(answer)})
+        files.write_json(args.json, {**figures, "selection": selection.value, "masks": _records(answer)})
     console = output.human_console(args)
     output.print_info(console, args.image, answer.size, answer.info)
     _print_masks(console, answer)
@@ -171,13 +171,13 @@ def _numbers(text: str, count: int) -> list[float] | None:
 
 def _write(path: Path, answer: Segmentation, masks: Sequence[Mask]) -> list[Path]:
     if path.suffix.lower() == ".json":
-        output.write_json(path, {"size": list(answer.size), "masks": _records(answer, segmentation=True)})
+        files.write_json(path, {"size": list(answer.size), "masks": _records(answer, segmentation=True)})
         return [path]
     pixels = np.stack([mask.to_numpy() for mask in masks])
     if path.suffix.lower() == ".npy":
         buffer = BytesIO()
         np.save(buffer, pixels)
-        output.write_bytes(path, buffer.getvalue())
+        files.write_bytes(path, buffer.getvalue())
         return [path]
     several = len(masks) > 1
     paths = [path.with_stem(f"{path.stem}-{n}") if several else path for n in range(1, len(masks) + 1)]

@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await serve_until(settings, loaded, stop.wait(), _announce)
+        await serve_until(settings, loaded, stop, _announce)
 
     loop.run(serve())
     return 0

@@ -77,7 +77,7 @@ def _from_sources(
             try:
                 return _from_source(spec, source, shapes, downloads, work, progress)
             except WeightsError as error:
-                logger.info("%s: %s", source_name(source), error)
+                logger.info("%s: %s; trying the next source", source_name(source), error)
                 failures.append(f"  - {source_name(source)}: {error}")
                 for task in progress.task_ids:
                     progress.update(task, visible=False)
