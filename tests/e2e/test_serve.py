@@ -8,13 +8,14 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 
 import grpc
 import pytest
 
 from samgate.api.v1 import segmentation_pb2 as pb
 from samgate.api.v1.segmentation_pb2_grpc import SegmentationStub
-from support import SERVE, serving
+from support import SERVE, Process, serving
 
 
 def get(url: str) -> tuple[int, str]:
@@ -47,6 +48,51 @@ def test_probes_metrics_and_logs_tell_what_happened(photo: bytes) -> None:
     good, bad = (line for line in lines if line["event"] == "Segment")
     assert (good["code"], good["variant"], good["size"], good["cached"]) == ("OK", "mobilesam", "320x240", False)
     assert (bad["code"], bad["error"]) == ("INVALID_ARGUMENT", "image: is empty: set encoded, raw or handle")
+
+
+def prompts_decoded(server: Process) -> float:
+    lines = get(f"{server.http}/metrics")[1].splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith('samgate_batch_size_sum{stage="decode"}'))
+
+
+@pytest.mark.usefixtures("installed")
+def test_cancelling_everything_stops_its_work_at_once(photo: bytes) -> None:
+    grid = pb.GridParameters(points_per_side=64)
+    with serving() as server, grpc.insecure_channel(server.target) as channel:
+        request = pb.SegmentEverythingRequest(image=pb.Image(encoded=photo), grid=grid)
+        stream = SegmentationStub(channel).SegmentEverything(request, timeout=120)
+        for _ in range(3):
+            next(stream)
+        stream.cancel()
+        # The chunk that the engine is at is finished; whether the work goes on is asked after that.
+        time.sleep(2)
+        decoded = prompts_decoded(server)
+        assert 0 < decoded < 64 * 64
+        time.sleep(2)
+        assert prompts_decoded(server) == decoded
+
+
+@pytest.mark.usefixtures("installed")
+def test_clients_that_go_away_at_any_moment_do_no_harm(photo: bytes) -> None:
+    everything = pb.SegmentEverythingRequest(image=pb.Image(encoded=photo))
+    with serving() as server, grpc.insecure_channel(server.target) as channel:
+        stub = SegmentationStub(channel)
+        for _ in range(12):
+            stream = stub.SegmentEverything(everything, timeout=60)
+            next(stream)
+            stream.cancel()
+            calls = [stub.ListVariants.future(pb.ListVariantsRequest(), timeout=5) for _ in range(100)]
+            calls += [stub.ListVariants.future(pb.ListVariantsRequest(), timeout=0.002) for _ in range(20)]
+            for call in calls[::2]:
+                call.cancel()
+            for call in calls:
+                with suppress(grpc.RpcError, grpc.FutureCancelledError):
+                    call.result()
+        time.sleep(1)
+        assert stub.ListVariants(pb.ListVariantsRequest(), timeout=5).variants
+        log = server.end()
+    assert "Traceback" not in log
+    assert "code=CANCELLED" in log
 
 
 @pytest.mark.usefixtures("installed")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import cv2
@@ -304,27 +304,25 @@ def test_everything_with_crops_finds_masks_in_them(stub: SegmentationStub, photo
     assert events[-1].summary.mask_count > 0
 
 
-def test_cancelling_everything_stops_its_work_at_once(stub: SegmentationStub, photo: bytes, handle: str) -> None:
-    stream = stub.SegmentEverything(everything(photo, points_per_side=64), timeout=120)
-    next(iter(stream))
-    stream.cancel()
-    # A server that went on would decode 4,096 prompts first in, first out, for half a minute or more.
-    started = time.monotonic()
-    stub.Segment(pb.SegmentRequest(image=pb.Image(handle=handle), prompts=[ON_DISC]), timeout=60)
-    assert time.monotonic() - started < 10
-
-
 def test_a_click_does_not_wait_for_everything(stub: SegmentationStub, photo: bytes, handle: str) -> None:
     stream = stub.SegmentEverything(everything(photo, points_per_side=64), timeout=120)
     next(iter(stream))
-    answered = threading.Event()
+    ended = threading.Event()
+
+    def follow() -> None:
+        with suppress(grpc.RpcError):
+            for _ in stream:
+                pass
+        ended.set()
+
+    follower = threading.Thread(target=follow)
+    follower.start()
     for _ in range(3):
         stub.Segment(pb.SegmentRequest(image=pb.Image(handle=handle), prompts=[ON_DISC]), timeout=60)
-    answered.set()
-    progress = next(iter(stream)).progress
+    assert not ended.is_set()
     stream.cancel()
-    assert answered.is_set()
-    assert progress.prompts_done < progress.prompts_total
+    follower.join(timeout=30)
+    assert ended.is_set()
 
 
 def test_variants_health_and_reflection(stub: SegmentationStub, channel: grpc.Channel) -> None:

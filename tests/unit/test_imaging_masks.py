@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from samgate.domain import FloatArray, Frame
 from samgate.imaging.masks import finish, finish_region, full_logits
 from samgate.imaging.preprocess import longest_side
-
-torch = pytest.importorskip("torch")
 
 SIZES = [
     (480, 640),
@@ -45,11 +45,11 @@ def noise(seed: int, sigma: float = 6) -> FloatArray:
 
 
 def upstream(low_res: FloatArray, frame: Frame) -> FloatArray:
-    options = {"mode": "bilinear", "align_corners": False}
+    resize = partial(torch.nn.functional.interpolate, mode="bilinear", align_corners=False)
     logits = torch.from_numpy(low_res)[None, None]
-    logits = torch.nn.functional.interpolate(logits, (frame.side, frame.side), **options)
+    logits = resize(logits, (frame.side, frame.side))
     logits = logits[..., : frame.resized[0], : frame.resized[1]]
-    return np.asarray(torch.nn.functional.interpolate(logits, frame.original, **options)[0, 0].numpy())
+    return np.asarray(resize(logits, frame.original)[0, 0].numpy())
 
 
 @pytest.mark.parametrize("size", SIZES)

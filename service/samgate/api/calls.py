@@ -74,7 +74,8 @@ class Calls:
     async def answer(self, rpc: str, context: Context) -> AsyncIterator[Call]:
         """Everything around the work of one call. Errors raised inside end the call with their status."""
         started = time.monotonic()
-        remaining = context.time_remaining()
+        # Asked for now: once the client has cancelled, gRPC frees what this reads, and asking is a segmentation fault.
+        peer, remaining = context.peer(), context.time_remaining()
         wanted_s = self._default_deadline_s if remaining is None else min(remaining, _MAX_DEADLINE_S)
         call = Call(started, started + wanted_s)
         code, detail = "OK", None
@@ -99,7 +100,7 @@ class Calls:
             await context.abort(grpc.StatusCode.INTERNAL, "unexpected error; see the server's log")
         finally:
             self._leave()
-            self._record(rpc, code, detail, call, context.peer())
+            self._record(rpc, code, detail, call, peer)
 
     def _enter(self) -> None:
         self._arrived = time.monotonic()

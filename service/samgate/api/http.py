@@ -18,10 +18,12 @@ _STALE_S = 15.0
 
 
 class Probes:
-    """What the probes tell: ``ready`` is set by the server, ``beat`` is called by the event loop while it turns."""
+    """What the probes tell: ``serving`` (not draining) and ``healthy`` (all engines are) are set by the server,
+    ``beat`` is called by the event loop while it turns."""
 
     def __init__(self) -> None:
-        self.ready = False
+        self.serving = False
+        self.healthy = True
         self._beat = time.monotonic()
 
     def beat(self) -> None:
@@ -52,7 +54,7 @@ class HttpServer:
         metrics = make_wsgi_app(registry)
         answers: dict[str, Callable[[], bool]] = {
             "/healthz": lambda: probes.alive,
-            "/readyz": lambda: probes.alive and probes.ready,
+            "/readyz": lambda: probes.alive and probes.serving and probes.healthy,
         }
 
         def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

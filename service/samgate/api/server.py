@@ -88,8 +88,16 @@ class Server:
         if not self.target.startswith("unix:"):
             self.target = f"{self.target.rpartition(':')[0]}:{port}"
         await self._server.start()
+        await self.check_health()
+
+    async def check_health(self) -> bool:
+        """Ask the engines whether they are healthy, and let gRPC's health service say so; it stays NOT_SERVING once
+        the server drains."""
+        healthy = all([await model.engine.healthy() for model in self.gateway.models.values()])
+        status = health_pb2.HealthCheckResponse
         for service in ("", SERVICE):
-            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+            await self._health.set(service, status.SERVING if healthy else status.NOT_SERVING)
+        return healthy
 
     async def drain(self) -> None:
         """Health NOT_SERVING, new calls UNAVAILABLE, those under way finish or run into the drain's deadline."""
@@ -116,12 +124,12 @@ async def running(
     door = HttpServer(settings.http_host, settings.http_port, metrics.registry, probes) if http else None
     try:
         await server.start()
-        heart = asyncio.create_task(_beat(probes))
-        probes.ready = True
+        heart = asyncio.create_task(_beat(probes, server))
+        probes.serving = True
         try:
             yield server, door.port if door else None
         finally:
-            probes.ready = False
+            probes.serving = False
             await server.drain()
             heart.cancel()
     finally:
@@ -141,7 +149,8 @@ async def serve_until(
         await stop.wait()
 
 
-async def _beat(probes: Probes) -> None:
+async def _beat(probes: Probes, server: Server) -> None:
     while True:
+        probes.healthy = await server.check_health()
         probes.beat()
         await asyncio.sleep(_BEAT_S)

@@ -6,10 +6,9 @@ import importlib.metadata
 import os
 import platform
 from dataclasses import dataclass
-from pathlib import Path
 
 from samgate import __version__
-from samgate.engines.cpu import usable_cores
+from samgate.engines.cpu import cpu_info, cpu_name, usable_cores
 
 _TELLING_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "sve")
 _PACKAGES = ("openvino", "onnxruntime", "grpcio", "numpy", "opencv-python-headless")
@@ -40,8 +39,8 @@ class Machine:
 
 def this_machine() -> Machine:
     """The machine and environment of this process."""
-    fields = _cpu_fields()
-    flags = set((fields.get("flags") or fields.get("Features") or "").split())
+    info = cpu_info()
+    flags = set((info.get("flags") or info.get("Features") or "").split())
     versions = {"samgate": __version__, "Python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -49,7 +48,7 @@ def this_machine() -> Machine:
         except importlib.metadata.PackageNotFoundError:
             continue
     return Machine(
-        cpu=fields.get("model name") or platform.processor() or platform.machine(),
+        cpu=cpu_name(),
         cores=usable_cores(),
         features=tuple(flag for flag in _TELLING_FLAGS if flag in flags),
         memory_gib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
@@ -57,13 +56,3 @@ def this_machine() -> Machine:
         versions=versions,
         load=os.getloadavg()[0],
     )
-
-
-def _cpu_fields() -> dict[str, str]:
-    """The first processor's entry in ``/proc/cpuinfo``; empty where there is no such file."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return {}
-    pairs = (line.partition(":") for line in text.split("\n\n")[0].splitlines())
-    return {name.strip(): value.strip() for name, _, value in pairs}

@@ -69,7 +69,8 @@ def _export(spec: VariantSpec, folder: Path) -> None:
 
 def _key(spec: VariantSpec, weights_sha256: str) -> str:
     digest = hashlib.sha256(weights_sha256.encode())
-    digest.update(repr(spec).encode())
+    sizes = (spec.input_size, spec.embedding_shape, spec.low_res_size)
+    digest.update(repr((spec.network, sizes, spec.pixel_mean, spec.pixel_std)).encode())
     for source in (*sorted((_PACKAGE / "variants" / "nets").glob("*.py")), _PACKAGE / "compile" / "export.py"):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
