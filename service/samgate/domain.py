@@ -68,6 +68,19 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Survivors:
+    """What is left of P prompts with C candidate masks each, once those of too low a predicted IoU are gone.
+
+    ``masks`` float32 ``[S, 256, 256]`` logits; ``kept`` int32 ``[S, 2]``, the prompt and the candidate of each, in that
+    order; ``ious`` float32 ``[P, C]``, the predicted IoU of all candidates.
+    """
+
+    masks: FloatArray
+    kept: IntArray
+    ious: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
 class FinishedMask:
     """A mask at the image's size.
 

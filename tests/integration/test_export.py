@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 
 from parity.cases import IMAGE_SIZE, VALID, Case
 from parity.weights import draw_pixels, draw_state
-from samgate.compile.export import OPSET, export_decoder, export_encoder, load_network
+from samgate.compile.export import OPSET, export_graph, load_network
+from samgate.variants.graphs import GRAPHS, GraphName
 from samgate.variants.mobilesam import SPEC
-from samgate.variants.nets.sam import DecoderGraph, EncoderGraph, MaskedDecoderGraph, Sam
+from samgate.variants.nets.sam import DecoderGraph, EncoderGraph, MaskedDecoderGraph, Sam, ScoresGraph, SurvivorsGraph
 
 STATE = Path(__file__).resolve().parents[1] / "parity" / "golden" / "mobilesam_state.json"
-GRAPHS = ("encoder", "decoder", "masked_decoder")
+TENSORRT = tuple(name for name in GRAPHS if name != "survivors")
+"""It has no NonZero, whose output's shape depends on values."""
 TOLERANCE = 1e-4
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -71,12 +73,12 @@ def network() -> Sam:
 
 
 @pytest.fixture(scope="module")
-def graphs(network: Sam, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def graphs(network: Sam, tmp_path_factory: pytest.TempPathFactory) -> dict[GraphName, Path]:
     return export(network, tmp_path_factory.mktemp("graphs"))
 
 
 @pytest.fixture(scope="module", params=["onnxruntime", "openvino"])
-def runners(request: pytest.FixtureRequest, graphs: dict[str, Path]) -> dict[str, Runner]:
+def runners(request: pytest.FixtureRequest, graphs: dict[GraphName, Path]) -> dict[str, Runner]:
     load = {"onnxruntime": onnxruntime_runner, "openvino": openvino_runner}[request.param]
     return {name: load(path) for name, path in graphs.items()}
 
@@ -110,7 +112,52 @@ def test_decoder_answers_as_torch_does(network: Sam, runners: dict[str, Runner],
         assert difference(ours, theirs.numpy()) <= TOLERANCE
 
 
-def test_inputs_and_outputs_are_the_contracts(graphs: dict[str, Path]) -> None:
+@pytest.mark.parametrize("quantile", [0.0, 0.5, 1.0], ids=["all but one", "half", "none"])
+@torch.inference_mode()
+def test_survivors_are_the_decoders_masks_that_are_predicted_good_enough(
+    network: Sam, runners: dict[str, Runner], quantile: float
+) -> None:
+    case = Case("many", images=1, prompts=5, points=2)
+    coords, labels = case.tokens()
+    inputs: dict[str, NDArray[Any]] = {
+        "image_embedding": case.embedding,
+        "point_coords": coords,
+        "point_labels": labels,
+    }
+    masks, ious = (value.numpy() for value in DecoderGraph(network)(*map(torch.tensor, inputs.values())))
+    masks, ious = masks[0][:, SPEC.multimask_tokens], ious[0][:, SPEC.multimask_tokens]
+    # Halfway to the next: rounding must not decide.
+    ranked = np.sort(ious.ravel())
+    place = round(quantile * (ranked.size - 1))
+    threshold = (ranked[place] + ranked[min(place + 1, ranked.size - 1)]) / 2 + (quantile == 1.0)
+    expected = np.argwhere(ious > threshold)
+    inputs["min_iou"] = np.array([threshold], np.float32)
+    module = SurvivorsGraph(network, SPEC.multimask_tokens)(*map(torch.tensor, inputs.values()))
+    for found, kept, told in (runners["survivors"](inputs), [value.numpy() for value in module]):
+        assert np.array_equal(kept, expected)
+        assert kept.dtype == np.int32
+        assert difference(told, ious[None]) <= TOLERANCE
+        assert found.shape == (len(expected), 256, 256)
+        if len(expected):
+            assert difference(found, masks[expected[:, 0], expected[:, 1]]) <= TOLERANCE
+
+
+@torch.inference_mode()
+def test_scores_are_the_decoders(network: Sam, runners: dict[str, Runner]) -> None:
+    case = Case("many", images=1, prompts=5, points=2)
+    coords, labels = case.tokens()
+    inputs: dict[str, NDArray[Any]] = {
+        "image_embedding": case.embedding,
+        "point_coords": coords,
+        "point_labels": labels,
+    }
+    expected = DecoderGraph(network)(*map(torch.tensor, inputs.values()))[1][:, :, SPEC.multimask_tokens]
+    assert difference(runners["scores"](inputs)[0], expected.numpy()) <= TOLERANCE
+    module = ScoresGraph(network, SPEC.multimask_tokens)(*map(torch.tensor, inputs.values()))
+    assert difference(module.numpy(), expected.numpy()) <= TOLERANCE
+
+
+def test_inputs_and_outputs_are_the_contracts(graphs: dict[GraphName, Path]) -> None:
     decoder = {
         "image_embedding": (onnx.TensorProto.FLOAT, ["I", 256, 64, 64]),
         "point_coords": (onnx.TensorProto.FLOAT, ["I", "P", "K", 2]),
@@ -131,8 +178,8 @@ def test_inputs_and_outputs_are_the_contracts(graphs: dict[str, Path]) -> None:
     assert signature(graphs["masked_decoder"]) == decoder | mask
 
 
-@pytest.mark.parametrize("name", GRAPHS)
-def test_only_operators_and_types_that_tensorrt_takes(graphs: dict[str, Path], name: str) -> None:
+@pytest.mark.parametrize("name", TENSORRT)
+def test_only_operators_and_types_that_tensorrt_takes(graphs: dict[GraphName, Path], name: GraphName) -> None:
     model = onnx.load(graphs[name])
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
     assert {node.op_type for node in model.graph.node} <= OPERATORS
@@ -148,7 +195,7 @@ def test_only_operators_and_types_that_tensorrt_takes(graphs: dict[str, Path], n
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_nothing_is_left_to_fold_and_no_weight_is_stored_twice(graphs: dict[str, Path], name: str) -> None:
+def test_nothing_is_left_to_fold_and_no_weight_is_stored_twice(graphs: dict[GraphName, Path], name: GraphName) -> None:
     graph = onnx.load(graphs[name]).graph
     known = {weight.name for weight in graph.initializer}
     assert not [node.name for node in graph.node if node.op_type == "Constant" or known.issuperset(node.input)]
@@ -156,16 +203,15 @@ def test_nothing_is_left_to_fold_and_no_weight_is_stored_twice(graphs: dict[str,
     assert len(contents) == len(set(contents))
 
 
-def test_the_same_network_gives_the_same_bytes(network: Sam, graphs: dict[str, Path], tmp_path: Path) -> None:
+def test_the_same_network_gives_the_same_bytes(network: Sam, graphs: dict[GraphName, Path], tmp_path: Path) -> None:
     for name, path in export(network, tmp_path).items():
         assert path.read_bytes() == graphs[name].read_bytes()
 
 
-def export(network: Sam, folder: Path) -> dict[str, Path]:
+def export(network: Sam, folder: Path) -> dict[GraphName, Path]:
     paths = {name: folder / f"{name}.onnx" for name in GRAPHS}
-    export_encoder(SPEC, network, paths["encoder"])
-    export_decoder(SPEC, network, paths["decoder"], with_mask=False)
-    export_decoder(SPEC, network, paths["masked_decoder"], with_mask=True)
+    for name, path in paths.items():
+        export_graph(SPEC, network, name, path)
     return paths
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from samgate.api import server as module
 from samgate.api.server import running
 from samgate.config import Settings
-from samgate.domain import FloatArray
+from samgate.domain import FloatArray, Survivors
 from samgate.engines.base import Capacity, Decoded, Images, Prompts
 from samgate.errors import Unavailable
 from samgate.variants.mobilesam import SPEC
@@ -26,10 +27,13 @@ class MoodyEngine:
     capacity = Capacity(1, 1, 1)
     well = True
 
-    async def encode(self, images: Images) -> FloatArray:
+    async def encode(self, images: Images, deadline: float) -> list[FloatArray]:
         raise Unavailable("moody")
 
-    async def decode(self, embeddings: FloatArray, prompts: Prompts) -> Decoded:
+    async def decode(self, embeddings: Sequence[FloatArray], prompts: Prompts, deadline: float) -> Decoded:
+        raise Unavailable("moody")
+
+    async def survivors(self, embedding: FloatArray, prompts: Prompts, min_iou: float, deadline: float) -> Survivors:
         raise Unavailable("moody")
 
     async def healthy(self) -> bool:

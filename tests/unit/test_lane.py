@@ -18,7 +18,7 @@ class Recorder:
         self.batches: list[list[int]] = []
         self.gate = asyncio.Event()
 
-    async def __call__(self, batch: list[int]) -> list[int]:
+    async def __call__(self, batch: list[int], deadline: float) -> list[int]:
         self.batches.append(batch)
         await self.gate.wait()
         if 13 in batch:

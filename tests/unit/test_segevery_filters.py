@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from samgate.domain import FloatArray, Frame
+from samgate.domain import FloatArray, Frame, Survivors
 from samgate.imaging.masks import finish, full_logits
 from samgate.imaging.preprocess import longest_side
 from samgate.imaging.rle import mask_to_rle, rle_to_mask
@@ -35,9 +35,11 @@ def run(
 ) -> Candidates:
     x0, y0, x1, y1 = crop_box
     points = np.array([[10 * index, 5] for index in range(len(masks))], dtype=np.float32)
+    threshold = parameters.pred_iou_thresh or -np.inf
+    kept = np.argwhere(np.array(ious, dtype=np.float32) > np.float32(threshold)).astype(np.int32)
+    survivors = np.array([masks[prompt][token] for prompt, token in kept], dtype=np.float32)
     return filter_chunk(
-        np.array(masks, dtype=np.float32),
-        np.array(ious, dtype=np.float32),
+        Survivors(survivors, kept, np.array(ious, dtype=np.float32)),
         points,
         frame_of((y1 - y0, x1 - x0)),
         crop_box,

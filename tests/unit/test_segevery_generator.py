@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from samgate.domain import FloatArray
+from samgate.domain import FloatArray, Survivors
 from samgate.imaging.preprocess import frame_of
 from samgate.imaging.rle import rle_to_mask
 from samgate.segevery.crops import Crop
@@ -21,7 +21,7 @@ DISCS = [(80.0, 80.0, 40.0), (250.0, 90.0, 50.0), (330.0, 220.0, 30.0), (120.0, 
 """Objects of the image: x, y, radius."""
 
 
-def decode(crop: Crop, points: FloatArray) -> tuple[FloatArray, FloatArray]:
+def decode(crop: Crop, points: FloatArray, min_iou: float) -> Survivors:
     """What a perfect decoder would say: for each point the object it is on, and a bad and an unstable mask."""
     frame = frame_of(*crop.size, SPEC)
     x0, y0, _, _ = crop.box
@@ -35,7 +35,8 @@ def decode(crop: Crop, points: FloatArray) -> tuple[FloatArray, FloatArray]:
                 low_res[index, 0] = (radius - np.hypot(x - cx, y - cy)) * 3
                 ious[index, 0] = 0.9 + number / 100
     low_res[:, 2] += 19.5
-    return low_res, ious
+    kept = np.argwhere(ious > min_iou)
+    return Survivors(low_res[kept[:, 0], kept[:, 1]], kept.astype(np.int32), ious)
 
 
 def run(parameters: GridParameters, limit: int = 16, size: tuple[int, int] = SIZE) -> list[EverythingResult]:
@@ -43,7 +44,7 @@ def run(parameters: GridParameters, limit: int = 16, size: tuple[int, int] = SIZ
     for crop in sampler.crops:
         frame = frame_of(*crop.size, SPEC)
         for points in sampler.chunks(crop, limit):
-            sampler.add(crop, frame, points, *decode(crop, points))
+            sampler.add(crop, frame, points, decode(crop, points, sampler.min_iou))
         sampler.finish_crop(crop)
     assert sampler.prompts_done == sampler.prompts_total
     return sampler.finish()
@@ -95,13 +96,13 @@ def test_progress_and_chunks() -> None:
     assert np.array_equal(np.concatenate(chunks), crop.points)
     assert list(sampler.chunks(crop, 10)) == []
     frame = frame_of(*SIZE, SPEC)
-    sampler.add(crop, frame, chunks[0], *decode(crop, chunks[0]))
+    sampler.add(crop, frame, chunks[0], decode(crop, chunks[0], sampler.min_iou))
     assert sampler.prompts_done == 10
     with pytest.raises(ValueError, match="10 of 25 points were added"):
         sampler.finish_crop(crop)
     for points in chunks[1:]:
-        sampler.add(crop, frame, points, *decode(crop, points))
-    assert sampler.candidates == sum(int((decode(crop, points)[1][:, 0] > 0.88).sum()) for points in chunks)
+        sampler.add(crop, frame, points, decode(crop, points, sampler.min_iou))
+    assert sampler.candidates == sum(int((decode(crop, points, 0).ious[:, 0] > 0.88).sum()) for points in chunks)
 
 
 def test_neither_chunk_size_nor_order_of_arrival_matters() -> None:
@@ -113,7 +114,7 @@ def test_neither_chunk_size_nor_order_of_arrival_matters() -> None:
     frame = frame_of(*SIZE, SPEC)
     with ThreadPoolExecutor(4) as pool:
         for done in [
-            pool.submit(sampler.add, crop, frame, points, *decode(crop, points))
+            pool.submit(sampler.add, crop, frame, points, decode(crop, points, sampler.min_iou))
             for points in reversed(list(sampler.chunks(crop, 9)))
         ]:
             done.result()

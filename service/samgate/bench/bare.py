@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import sys
 import time
@@ -44,9 +45,9 @@ async def _cold(engine: Engine, spec: VariantSpec, path: Path, point: list[float
     images = Images(pixels[None], np.array([frame.resized], np.int32))
     prompts = _prompts(point, frame, spec)
     started = time.perf_counter()
-    values = await engine.encode(images)
+    (values,) = await engine.encode(images, math.inf)
     encoded = time.perf_counter()
-    await engine.decode(values, prompts)
+    await engine.decode([values], prompts, math.inf)
     done = time.perf_counter()
     figures = {"encode_ms": encoded - started, "decode_ms": done - encoded, "ms": done - started}
     return _Encoded(values, frame), {name: 1000 * seconds for name, seconds in figures.items()}
@@ -55,7 +56,7 @@ async def _cold(engine: Engine, spec: VariantSpec, path: Path, point: list[float
 async def _warm(engine: Engine, spec: VariantSpec, image: _Encoded, point: list[float]) -> dict[str, Any]:
     prompts = _prompts(point, image.frame, spec)
     started = time.perf_counter()
-    await engine.decode(image.values, prompts)
+    await engine.decode([image.values], prompts, math.inf)
     return {"ms": 1000 * (time.perf_counter() - started)}
 
 

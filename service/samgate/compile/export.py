@@ -1,14 +1,8 @@
 """Torch network → ONNX graphs (opset 20) with the inputs and outputs that every engine relies on.
 
-| graph | inputs | outputs |
-|---|---|---|
-| encoder | ``image`` uint8 ``[N, S, S, 3]``, ``valid`` int32 ``[N, 2]`` | ``image_embedding`` ``[N, 256, 64, 64]`` |
-| decoder | ``image_embedding`` ``[I, 256, 64, 64]``, ``point_coords`` ``[I, P, K, 2]``, ``point_labels`` int32 ``[I, P, K]`` | ``low_res_masks`` ``[I, P, M, 256, 256]``, ``iou_predictions`` ``[I, P, M]`` |
-| masked decoder | those of the decoder, ``mask_input`` ``[I, P, 1, 256, 256]``, ``has_mask`` ``[I, P]`` | those of the decoder |
-
-Everything else is float32. N, I, P and K are dynamic. What the values mean stands at the modules in
-:mod:`samgate.variants.nets.sam`. The same weights and code give the same bytes, so files can be kept by content.
-"""  # noqa: E501
+What these are stands in :mod:`samgate.variants.graphs`. The same weights and code give the same bytes, so files can be
+kept by content.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +22,16 @@ from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
 from samgate.errors import CompileError, WeightsError
-from samgate.variants.nets.sam import DecoderGraph, EncoderGraph, MaskedDecoderGraph, Sam
+from samgate.variants.graphs import GraphName, GraphSpec, TensorSpec, graph_specs
+from samgate.variants.nets.sam import DecoderGraph, EncoderGraph, MaskedDecoderGraph, Sam, ScoresGraph, SurvivorsGraph
 from samgate.variants.spec import VariantSpec
 
 OPSET = 20
 """The first with Gelu as one operator; it has LayerNormalization, too."""
 
 _NAMES_SHOWN = 5
+_EXAMPLE_SIZES = {"N": 2, "I": 2, "P": 3, "K": 4}
+"""Of dynamic axes while a graph is traced: each another, where they could be mistaken for each other."""
 
 
 def load_network(spec: VariantSpec, state_dict: Mapping[str, Tensor | NDArray[Any]]) -> Sam:
@@ -60,44 +57,28 @@ def load_network(spec: VariantSpec, state_dict: Mapping[str, Tensor | NDArray[An
     return network.eval()
 
 
-def export_encoder(spec: VariantSpec, network: Sam, path: Path) -> None:
-    """Writes the encoder graph. Raises CompileError."""
-    size = spec.input_size
-    image = torch.zeros((2, size, size, 3), dtype=torch.uint8)
-    valid = torch.full((2, 2), size, dtype=torch.int32)
-    graph = EncoderGraph(network, size, spec.pixel_mean, spec.pixel_std)
-    _export(
-        graph, {"image": (image, "N"), "valid": (valid, "N")}, {"image_embedding": ("N", spec.embedding_shape)}, path
-    )
+def export_graph(spec: VariantSpec, network: Sam, name: GraphName, path: Path) -> None:
+    """Writes the graph ``name`` of ``spec``. Raises CompileError."""
+    graph = graph_specs(spec)[name]
+    _export(_module(spec, network, name), graph, path)
 
 
-def export_decoder(spec: VariantSpec, network: Sam, path: Path, with_mask: bool) -> None:
-    """Writes the decoder graph, or with ``with_mask`` the masked decoder's. Raises CompileError."""
-    prompts, points, low_res = (2, 3), 4, spec.low_res_size
-    inputs = {
-        "image_embedding": (torch.zeros(2, *spec.embedding_shape), "I"),
-        "point_coords": (torch.zeros(*prompts, points, 2), "IPK"),
-        "point_labels": (torch.zeros((*prompts, points), dtype=torch.int32), "IPK"),
-    }
-    if with_mask:
-        inputs["mask_input"] = (torch.zeros(*prompts, 1, low_res, low_res), "IP")
-        inputs["has_mask"] = (torch.ones(prompts), "IP")
-    graph = MaskedDecoderGraph(network) if with_mask else DecoderGraph(network)
-    masks = network.mask_decoder.masks
-    outputs = {"low_res_masks": ("IP", (masks, low_res, low_res)), "iou_predictions": ("IP", (masks,))}
-    _export(graph, inputs, outputs, path)
+def _module(spec: VariantSpec, network: Sam, name: GraphName) -> nn.Module:
+    match name:
+        case "encoder":
+            return EncoderGraph(network, spec.input_size, spec.pixel_mean, spec.pixel_std)
+        case "decoder":
+            return DecoderGraph(network)
+        case "masked_decoder":
+            return MaskedDecoderGraph(network)
+        case "survivors":
+            return SurvivorsGraph(network, spec.multimask_tokens)
+        case "scores":
+            return ScoresGraph(network, spec.multimask_tokens)
 
 
-def _export(
-    module: nn.Module,
-    inputs: Mapping[str, tuple[Tensor, str]],
-    outputs: Mapping[str, tuple[str, tuple[int, ...]]],
-    path: Path,
-) -> None:
-    """``inputs``: by name an example and the names of its leading, dynamic axes, a letter each; ``outputs``: by name
-    the same letters and the sizes of the other axes."""
-    axes = {name: letters for name, (_, letters) in inputs.items()}
-    axes |= {name: letters for name, (letters, _) in outputs.items()}
+def _export(module: nn.Module, graph: GraphSpec, path: Path) -> None:
+    tensors = (*graph.inputs, *graph.outputs)
     buffer = io.BytesIO()
     try:
         with warnings.catch_warnings(), torch.inference_mode():
@@ -108,24 +89,32 @@ def _export(
             warnings.filterwarnings("ignore", "Constant folding - Only steps=1", UserWarning)
             torch.onnx.export(
                 module.eval(),
-                tuple(example for example, _ in inputs.values()),
+                tuple(_example(tensor) for tensor in graph.inputs),
                 cast("Any", buffer),  # annotated as a path, documented as either
                 dynamo=False,
                 opset_version=OPSET,
-                input_names=list(inputs),
-                output_names=list(outputs),
-                dynamic_axes={name: dict(enumerate(letters)) for name, letters in axes.items()},
+                input_names=[tensor.name for tensor in graph.inputs],
+                output_names=[tensor.name for tensor in graph.outputs],
+                dynamic_axes={
+                    tensor.name: {axis: size for axis, size in enumerate(tensor.shape) if isinstance(size, str)}
+                    for tensor in tensors
+                },
             )
         model = onnx.load_from_string(buffer.getvalue())
         fold_constants(model)
-        for value in model.graph.output:
-            letters, sizes = outputs[value.name]
-            for dimension, size in zip(value.type.tensor_type.shape.dim[len(letters) :], sizes, strict=True):
-                dimension.dim_value = size
+        for value, tensor in zip(model.graph.output, graph.outputs, strict=True):
+            for dimension, size in zip(value.type.tensor_type.shape.dim, tensor.shape, strict=True):
+                if isinstance(size, int):
+                    dimension.dim_value = size
         onnx.checker.check_model(model, full_check=True)
     except (RuntimeError, onnx.checker.ValidationError) as error:
         raise CompileError(f"exporting {path.name} failed: {error}") from error
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _example(tensor: TensorSpec) -> Tensor:
+    shape = tuple(size if isinstance(size, int) else _EXAMPLE_SIZES[size] for size in tensor.shape)
+    return torch.ones(shape, dtype=getattr(torch, tensor.dtype))
 
 
 def fold_constants(model: onnx.ModelProto) -> None:

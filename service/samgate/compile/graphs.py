@@ -11,11 +11,11 @@ import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from samgate.errors import CompileError, NotInstalled
+from samgate.variants.graphs import GRAPHS, GraphName
 from samgate.variants.spec import VariantSpec
 from samgate.weights import store
 from samgate.weights.home import file_lock, home_folder
@@ -24,13 +24,8 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 _EXPORT_TIMEOUT_S = 600.0
 
 
-@dataclass(frozen=True, slots=True)
-class GraphFiles:
-    """ONNX files of one variant; what their inputs and outputs are stands in :mod:`samgate.compile.export`."""
-
-    encoder: Path
-    decoder: Path
-    masked_decoder: Path
+GraphFiles = Mapping[GraphName, Path]
+"""ONNX files of one variant by the graph's name."""
 
 
 def ensure_graphs(spec: VariantSpec, report: Callable[[str], None] = lambda message: None) -> GraphFiles:
@@ -43,7 +38,7 @@ def ensure_graphs(spec: VariantSpec, report: Callable[[str], None] = lambda mess
     if info is None:
         raise NotInstalled(f"{spec.name} is not installed; install it with: samgate pull {spec.name}")
     folder = home_folder("graphs") / f"{spec.name}-{_key(spec, info.sha256)}"
-    files = GraphFiles(folder / "encoder.onnx", folder / "decoder.onnx", folder / "masked_decoder.onnx")
+    files = {name: folder / f"{name}.onnx" for name in GRAPHS}
     with file_lock(folder.with_suffix(".lock"), timeout_s=_EXPORT_TIMEOUT_S):
         if not folder.exists():
             report(f"exporting {spec.name} to ONNX (once)")
@@ -54,14 +49,13 @@ def ensure_graphs(spec: VariantSpec, report: Callable[[str], None] = lambda mess
 def _export(spec: VariantSpec, folder: Path) -> None:
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("onnx") is None:
         raise CompileError(f"exporting {spec.name} needs torch and onnx: pip install 'samgate[compile]'")
-    from samgate.compile.export import export_decoder, export_encoder, load_network
+    from samgate.compile.export import export_graph, load_network
 
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         network = load_network(spec, store.load(spec))
-        export_encoder(spec, network, scratch / "encoder.onnx")
-        export_decoder(spec, network, scratch / "decoder.onnx", with_mask=False)
-        export_decoder(spec, network, scratch / "masked_decoder.onnx", with_mask=True)
+        for name in GRAPHS:
+            export_graph(spec, network, name, scratch / f"{name}.onnx")
         os.replace(scratch, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -70,7 +64,9 @@ def _export(spec: VariantSpec, folder: Path) -> None:
 def _key(spec: VariantSpec, weights_sha256: str) -> str:
     digest = hashlib.sha256(weights_sha256.encode())
     sizes = (spec.input_size, spec.embedding_shape, spec.low_res_size)
-    digest.update(repr((spec.network, sizes, spec.pixel_mean, spec.pixel_std)).encode())
-    for source in (*sorted((_PACKAGE / "variants" / "nets").glob("*.py")), _PACKAGE / "compile" / "export.py"):
+    tokens = (spec.single_mask_token, spec.multimask_tokens)
+    digest.update(repr((spec.network, sizes, tokens, spec.pixel_mean, spec.pixel_std)).encode())
+    sources = (_PACKAGE / "compile" / "export.py", _PACKAGE / "variants" / "graphs.py")
+    for source in (*sorted((_PACKAGE / "variants" / "nets").glob("*.py")), *sources):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]

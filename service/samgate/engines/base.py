@@ -1,4 +1,4 @@
-"""What an engine is: two graphs of one variant, run on batches.
+"""What an engine is: the graphs of one variant, run on batches.
 
 Embedded engines and Triton implement the same interface. An engine gets formed batches and runs them; it does not
 queue, route or retry. All of its methods are safe to call from the event loop: inference happens elsewhere.
@@ -6,10 +6,11 @@ queue, route or retry. All of its methods are safe to call from the event loop: 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from samgate.domain import FloatArray, IntArray, UInt8Array
+from samgate.domain import FloatArray, IntArray, Survivors, UInt8Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,12 @@ class Capacity:
 
 
 class Engine(Protocol):
-    """One variant, loaded."""
+    """One variant, loaded.
+
+    Deadlines are on :func:`time.monotonic`'s clock: no result is of use after one. A call that is cancelled is stopped
+    where the runtime can do that. Arrays that come back may lie in memory that the engine lends: they stay valid for as
+    long as they are referred to, and the engine has the less to give away in the meantime.
+    """
 
     @property
     def name(self) -> str:
@@ -67,11 +73,18 @@ class Engine(Protocol):
     @property
     def capacity(self) -> Capacity: ...
 
-    async def encode(self, images: Images) -> FloatArray:
-        """Embeddings float32 ``[N, 256, 64, 64]``. Raises :class:`~samgate.errors.Unavailable` when it can't run."""
+    async def encode(self, images: Images, deadline: float) -> list[FloatArray]:
+        """An embedding float32 ``[256, 64, 64]`` for each image, each to be kept and given up on its own.
 
-    async def decode(self, embeddings: FloatArray, prompts: Prompts) -> Decoded:
-        """Masks for prompts on ``embeddings`` ``[I, 256, 64, 64]``. Raises as :meth:`encode` does."""
+        Raises :class:`~samgate.errors.Unavailable` when it can't run.
+        """
+
+    async def decode(self, embeddings: Sequence[FloatArray], prompts: Prompts, deadline: float) -> Decoded:
+        """Masks for prompts on I embeddings, as :meth:`encode` made them. Raises as that does."""
+
+    async def survivors(self, embedding: FloatArray, prompts: Prompts, min_iou: float, deadline: float) -> Survivors:
+        """Of prompts without masks on one image (I = 1), the multimask candidates that are predicted an IoU above
+        ``min_iou``. Raises as :meth:`encode` does."""
 
     async def healthy(self) -> bool:
         """Whether a call made now can be expected to succeed."""

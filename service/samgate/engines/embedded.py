@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
-from samgate.domain import FloatArray
+from samgate.domain import FloatArray, Survivors
 from samgate.engines.base import Capacity, Decoded, Images, Prompts
 from samgate.errors import Unavailable
 
 T = TypeVar("T")
 
-Graph = Callable[[Mapping[str, NDArray[Any]]], list[FloatArray]]
+Graph = Callable[[Mapping[str, NDArray[Any]]], list[NDArray[Any]]]
 """A loaded graph: input arrays by name → output arrays in the graph's order. Called by one thread at a time."""
 
 
@@ -27,6 +28,7 @@ class LoadedGraphs:
     encoder: Graph
     decoder: Graph
     masked_decoder: Graph
+    survivors: Graph
 
 
 class EmbeddedEngine:
@@ -42,24 +44,39 @@ class EmbeddedEngine:
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix=f"{name}-decode")
         self._closed = False
 
-    async def encode(self, images: Images) -> FloatArray:
+    async def encode(self, images: Images, deadline: float) -> list[FloatArray]:  # noqa: ARG002
         """See :meth:`samgate.engines.base.Engine.encode`."""
         inputs: dict[str, NDArray[Any]] = {"image": images.pixels, "valid": images.valid}
-        return (await self._run(self._encoding, self._graphs.encoder, inputs))[0]
+        embeddings = (await self._run(self._encoding, self._graphs.encoder, inputs))[0]
+        # One array each: a slice would keep the whole batch in memory for as long as one of its images is cached.
+        return [one.copy() for one in embeddings] if len(embeddings) > 1 else [embeddings[0]]
 
-    async def decode(self, embeddings: FloatArray, prompts: Prompts) -> Decoded:
+    async def decode(
+        self,
+        embeddings: Sequence[FloatArray],
+        prompts: Prompts,
+        deadline: float,  # noqa: ARG002
+    ) -> Decoded:
         """See :meth:`samgate.engines.base.Engine.decode`."""
-        inputs: dict[str, NDArray[Any]] = {
-            "image_embedding": embeddings,
-            "point_coords": prompts.coords,
-            "point_labels": prompts.labels,
-        }
+        inputs = _inputs(np.stack(embeddings) if len(embeddings) > 1 else embeddings[0][None], prompts)
         graph = self._graphs.decoder
         if prompts.masks is not None and prompts.has_mask is not None:
             inputs |= {"mask_input": prompts.masks, "has_mask": prompts.has_mask}
             graph = self._graphs.masked_decoder
         masks, ious = await self._run(self._decoding, graph, inputs)
         return Decoded(masks, ious)
+
+    async def survivors(
+        self,
+        embedding: FloatArray,
+        prompts: Prompts,
+        min_iou: float,
+        deadline: float,  # noqa: ARG002
+    ) -> Survivors:
+        """See :meth:`samgate.engines.base.Engine.survivors`."""
+        inputs = _inputs(embedding[None], prompts) | {"min_iou": np.array([min_iou], np.float32)}
+        masks, kept, ious = await self._run(self._decoding, self._graphs.survivors, inputs)
+        return Survivors(masks, kept, ious[0])
 
     async def healthy(self) -> bool:
         """Runs in this process: as healthy as the process, until closed."""
@@ -73,10 +90,14 @@ class EmbeddedEngine:
 
     async def _run(
         self, executor: ThreadPoolExecutor, graph: Graph, inputs: Mapping[str, NDArray[Any]]
-    ) -> list[FloatArray]:
+    ) -> list[NDArray[Any]]:
         if self._closed:
             raise Unavailable("the engine is closed")
         try:
             return await asyncio.get_running_loop().run_in_executor(executor, graph, inputs)
         except RuntimeError as error:
             raise Unavailable(f"{self.name} could not run the graph: {error}") from error
+
+
+def _inputs(embeddings: FloatArray, prompts: Prompts) -> dict[str, NDArray[Any]]:
+    return {"image_embedding": embeddings, "point_coords": prompts.coords, "point_labels": prompts.labels}

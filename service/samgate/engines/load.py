@@ -62,12 +62,12 @@ def load_engine(spec: VariantSpec, files: GraphFiles, settings: EngineSettings) 
     plan = spec.precisions[precision]
     threads = settings.threads or usable_cores()
     runtime = cast("_Runtime", importlib.import_module(f"samgate.engines.{name}"))
+    batch = 1 if settings.max_encode_batch == 1 else None
     graphs = LoadedGraphs(
-        encoder=runtime.load_graph(
-            files.encoder, plan.encoder, threads, batch=1 if settings.max_encode_batch == 1 else None
-        ),
-        decoder=runtime.load_graph(files.decoder, plan.decoder, threads),
-        masked_decoder=runtime.load_graph(files.masked_decoder, plan.decoder, threads),
+        encoder=runtime.load_graph(files["encoder"], plan.encoder, threads, batch),
+        decoder=runtime.load_graph(files["decoder"], plan.decoder, threads),
+        masked_decoder=runtime.load_graph(files["masked_decoder"], plan.decoder, threads),
+        survivors=runtime.load_graph(files["survivors"], plan.decoder, threads),
     )
     capacity = Capacity(max_images=settings.max_encode_batch, max_prompts=settings.max_decode_prompts, parallel_calls=1)
     return EmbeddedEngine(runtime.NAME, precision, graphs, capacity)

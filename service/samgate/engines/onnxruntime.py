@@ -9,7 +9,6 @@ from typing import Any, cast
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from samgate.domain import FloatArray
 from samgate.engines.embedded import Graph
 from samgate.errors import CompileError
 
@@ -33,7 +32,7 @@ def load_graph(path: Path, precision: str, threads: int, batch: int | None = Non
     except Exception as error:
         raise CompileError(f"ONNX Runtime can't load {path.name}: {error}") from error
 
-    def run(inputs: Mapping[str, NDArray[Any]]) -> list[FloatArray]:
-        return cast("list[FloatArray]", session.run(None, dict(inputs)))
+    def run(inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        return cast("list[NDArray[Any]]", session.run(None, dict(inputs)))
 
     return run

@@ -11,7 +11,6 @@ from typing import Any
 import openvino as ov
 from numpy.typing import NDArray
 
-from samgate.domain import FloatArray
 from samgate.engines.cpu import cpu_info
 from samgate.engines.embedded import Graph
 from samgate.errors import CompileError
@@ -58,7 +57,7 @@ class _Request:
         self._request = model.create_infer_request()
         self._outputs = len(model.outputs)
 
-    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> list[FloatArray]:
+    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         self._request.infer(dict(inputs), share_inputs=True)
         return [self._request.get_output_tensor(index).data.copy() for index in range(self._outputs)]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from samgate.errors import DeadlineExceeded, Unavailable
 from samgate.scheduling.queue import BatchQueue, Priority, Work
@@ -32,16 +32,17 @@ class _Pending(Generic[T, R]):
 
 
 class Lane(Generic[T, R]):
-    """One kind of call on one engine: ``run`` gets the payloads of a batch and returns a result for each.
+    """One kind of call on one engine: ``run`` gets the payloads of a batch, and the latest of their deadlines, and
+    returns a result for each.
 
-    ``parallel`` calls are under way at once. A caller that is cancelled takes its work out of the queue with it; a
-    call that already runs is finished and that share of its result dropped. Use within a running event loop;
-    :meth:`close` ends it.
+    ``parallel`` calls are under way at once. A caller that is cancelled takes its work out of the queue with it; of a
+    call that already runs that share of the result is dropped, and the call is cancelled when nobody waits for it any
+    more. Use within a running event loop; :meth:`close` ends it.
     """
 
     def __init__(
         self,
-        run: Callable[[list[T]], Awaitable[list[R]]],
+        run: Callable[[list[T], float], Coroutine[Any, Any, list[R]]],
         *,
         max_batch: int,
         max_waiting: int,
@@ -109,8 +110,23 @@ class Lane(Generic[T, R]):
     async def _call(self, batch: list[Work[_Pending[T, R]]]) -> None:
         started = time.monotonic()
         self._on_batch(sum(work.size for work in batch))
+        futures = [work.payload.future for work in batch]
+        call = asyncio.create_task(
+            self._run([work.payload.payload for work in batch], max(work.deadline for work in batch))
+        )
+
+        def stop_if_unwanted(_: asyncio.Future[Done[R]]) -> None:
+            if all(future.done() for future in futures):
+                call.cancel()
+
+        for future in futures:
+            future.add_done_callback(stop_if_unwanted)
         try:
-            results = await self._run([work.payload.payload for work in batch])
+            results = await call
+        except asyncio.CancelledError:
+            if not all(future.done() for future in futures):
+                raise
+            return
         except Exception as error:  # the callers get it, whatever it is; the lane goes on
             for work in batch:
                 _fail(work.payload, error)

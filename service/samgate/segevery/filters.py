@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from samgate.domain import BoolArray, FloatArray, Frame, IntArray, Rle
+from samgate.domain import BoolArray, FloatArray, Frame, IntArray, Rle, Survivors
 from samgate.imaging.masks import RegionMask, finish_region
 from samgate.imaging.rle import region_to_rle
 from samgate.segevery.crops import CropBox
@@ -67,8 +67,7 @@ def concatenate(parts: Sequence[Candidates]) -> Candidates:
 
 
 def filter_chunk(
-    low_res: FloatArray,
-    ious: FloatArray,
+    survivors: Survivors,
     points: FloatArray,
     frame: Frame,
     crop_box: CropBox,
@@ -76,11 +75,10 @@ def filter_chunk(
     parameters: GridParameters,
     mask_threshold: float,
 ) -> Candidates:
-    """The masks worth keeping of P prompts with M masks each.
+    """The masks worth keeping of those that the decoder let survive.
 
     Args:
-        low_res: logits, float32 ``[P, M, 256, 256]``.
-        ious: predicted IoUs, float32 ``[P, M]``.
+        survivors: the masks of P prompts whose predicted IoU is high enough.
         points: the prompts, float32 ``[P, 2]`` (x, y) in the crop's pixels.
         frame: of the crop, whose size is ``frame.original``.
         crop_box: where the crop lies in the image.
@@ -88,15 +86,12 @@ def filter_chunk(
         parameters: thresholds.
         mask_threshold: the variant's, in logits.
 
-    The order is upstream's: predicted IoU (strictly above), stability on logits at the crop's size (at least), then
-    edges. One mask at a time is made at full size.
+    The order is upstream's: predicted IoU (strictly above; done by then), stability on logits at the crop's size (at
+    least), then edges. One mask at a time is made at full size.
     """
-    passed = np.ones(ious.shape, dtype=np.bool_)
-    if parameters.pred_iou_thresh > 0:
-        passed = ious > np.float32(parameters.pred_iou_thresh)
     found: list[_Found] = []
-    for prompt, token in np.argwhere(passed).tolist():
-        region = finish_region(low_res[prompt, token], frame, mask_threshold, parameters.stability_score_offset)
+    for low_res, (prompt, candidate) in zip(survivors.masks, survivors.kept.tolist(), strict=True):
+        region = finish_region(low_res, frame, mask_threshold, parameters.stability_score_offset)
         threshold = np.float32(parameters.stability_score_thresh)
         if threshold > 0 and np.float32(region.stability_score) < threshold:
             continue
@@ -106,7 +101,8 @@ def filter_chunk(
         rle = region_to_rle(region.mask, crop_box[0] + region.x, crop_box[1] + region.y, image_size)
         x, y = points[prompt].tolist()
         point = (crop_box[0] + x, crop_box[1] + y)
-        found.append(_Found(rle, box, region.area, float(ious[prompt, token]), region.stability_score, point, crop_box))
+        iou = float(survivors.ious[prompt, candidate])
+        found.append(_Found(rle, box, region.area, iou, region.stability_score, point, crop_box))
     return _candidates(found)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from threading import Lock
 
 import numpy as np
 
-from samgate.domain import FloatArray, Frame
+from samgate.domain import FloatArray, Frame, Survivors
 from samgate.segevery.crops import Crop, make_crops
 from samgate.segevery.filters import Candidates, concatenate, filter_chunk
 from samgate.segevery.nms import box_nms
@@ -64,6 +65,12 @@ class GridSampler:
         return sum(state.done for state in self._states.values())
 
     @property
+    def min_iou(self) -> float:
+        """See :class:`Sampler`."""
+        threshold = self._parameters.pred_iou_thresh
+        return threshold if threshold > 0 else -math.inf
+
+    @property
     def candidates(self) -> int:
         """Masks that passed the filters so far, duplicates among them."""
         return self._candidates
@@ -76,9 +83,9 @@ class GridSampler:
             state.taken += len(points)
             yield points
 
-    def add(self, crop: Crop, frame: Frame, points: FloatArray, low_res: FloatArray, ious: FloatArray) -> None:
+    def add(self, crop: Crop, frame: Frame, points: FloatArray, survivors: Survivors) -> None:
         """Filter what the decoder says to ``points``: see :meth:`Sampler.add`."""
-        found = filter_chunk(low_res, ious, points, frame, crop.box, self._size, self._parameters, self._mask_threshold)
+        found = filter_chunk(survivors, points, frame, crop.box, self._size, self._parameters, self._mask_threshold)
         with self._lock:
             state = self._states[crop]
             state.found.append(found)

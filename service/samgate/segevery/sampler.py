@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from samgate.domain import FloatArray, Frame, Rle
+from samgate.domain import FloatArray, Frame, Rle, Survivors
 from samgate.segevery.crops import Crop, CropBox
 
 
@@ -45,6 +45,10 @@ class Sampler(Protocol):
         """Prompts that were added."""
 
     @property
+    def min_iou(self) -> float:
+        """Masks of a predicted IoU that isn't above needn't come back from the decoder."""
+
+    @property
     def candidates(self) -> int:
         """Masks that passed the filters so far, duplicates among them."""
 
@@ -52,10 +56,9 @@ class Sampler(Protocol):
         """The prompts of ``crop`` that are known and weren't handed out before, at most ``limit`` in a chunk: single
         foreground points, float32 ``[P, 2]`` (x, y) in the crop's pixels."""
 
-    def add(self, crop: Crop, frame: Frame, points: FloatArray, low_res: FloatArray, ious: FloatArray) -> None:
-        """Take what the decoder says to a chunk ``points``: logits float32 ``[P, M, 256, 256]`` and predicted IoUs
-        float32 ``[P, M]``; ``frame`` is the crop's. Filters on the calling thread; several may call at once, and in
-        any order."""
+    def add(self, crop: Crop, frame: Frame, points: FloatArray, survivors: Survivors) -> None:
+        """Take what the decoder says to a chunk ``points``; ``frame`` is the crop's. Filters on the calling thread;
+        several may call at once, and in any order."""
 
     def finish_crop(self, crop: Crop) -> None:
         """Drop the duplicates among the masks of ``crop``, all of whose prompts were added."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
 
-from samgate.domain import FloatArray, Format, Rle, UInt8Array
+from samgate.domain import FloatArray, Format, Rle, Survivors, UInt8Array
 from samgate.imaging.formats import encode as encode_mask
 from samgate.imaging.formats import rle_to_mask
 from samgate.imaging.preprocess import encoder_input
@@ -21,7 +21,7 @@ from samgate.segevery.generator import EverythingResult, GridSampler
 from samgate.segevery.parameters import GridParameters
 from samgate.serving.answers import encoded_bytes
 from samgate.serving.images import Images, encode
-from samgate.serving.models import DecodeWork, Model
+from samgate.serving.models import Model, SurviveWork
 from samgate.serving.prompting import point_group
 from samgate.serving.requests import EncodedMask, Handle, Image, Trace
 from samgate.sessions import Embedding
@@ -104,8 +104,8 @@ async def run_everything(
             if crop.layer > 0 and pixels is not None:
                 embedding = await _embed_crop(pixels, crop, model, call.deadline, work, trace)
             async with aclosing(_decode_ahead(sampler, crop, embedding, model, call.deadline, trace)) as chunks:
-                async for points, decoded in chunks:
-                    await work(partial(sampler.add, crop, embedding.frame, points, *decoded), "masks")
+                async for points, survivors in chunks:
+                    await work(partial(sampler.add, crop, embedding.frame, points, survivors), "masks")
                     yield EverythingProgress(sampler.prompts_done, sampler.prompts_total, sampler.candidates)
             await work(partial(sampler.finish_crop, crop), "masks")
     results = await work(sampler.finish, "masks")
@@ -128,25 +128,17 @@ async def _embed_crop(
 
 async def _decode_ahead(
     sampler: GridSampler, crop: Crop, embedding: Embedding, model: Model, deadline: float, trace: Trace
-) -> AsyncGenerator[tuple[FloatArray, tuple[FloatArray, FloatArray]], None]:
-    """Each chunk of points with its multimask logits ``[P, M, 256, 256]`` and predicted IoUs ``[P, M]``; the next
-    chunk is under way while the caller looks at one."""
-    tokens = list(model.spec.multimask_tokens)
+) -> AsyncGenerator[tuple[FloatArray, Survivors], None]:
+    """Each chunk of points with what survives of it; the next chunk is under way while the caller looks at one."""
 
-    async def decode(points: FloatArray) -> tuple[FloatArray, tuple[FloatArray, FloatArray]]:
+    async def decode(points: FloatArray) -> tuple[FloatArray, Survivors]:
         prompts = point_group(points, embedding.frame, model.spec)
-        done = await model.decoding.submit(
-            DecodeWork(embedding.values, prompts),
-            key=(len(points), prompts.coords.shape[2], False),
-            size=len(points),
-            deadline=deadline,
-            priority=Priority.BULK,
-        )
+        done = await model.survivors(SurviveWork(embedding.values, prompts, sampler.min_iou), deadline)
         trace.add("queue", done.queue_s)
         trace.add("decode", done.run_s)
-        return points, (done.result.low_res_masks[0][:, tokens], done.result.iou_predictions[0][:, tokens])
+        return points, done.result
 
-    under_way: asyncio.Task[tuple[FloatArray, tuple[FloatArray, FloatArray]]] | None = None
+    under_way: asyncio.Task[tuple[FloatArray, Survivors]] | None = None
     try:
         for points in sampler.chunks(crop, model.engine.capacity.max_prompts):
             begun, under_way = under_way, asyncio.create_task(decode(points))

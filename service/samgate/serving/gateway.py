@@ -111,12 +111,7 @@ class Gateway:
         trace: Trace,
         answer: AnswerSize,
     ) -> None:
-        done = await model.decoding.submit(
-            DecodeWork(embedding.values, group.prompts),
-            key=group.key,
-            size=len(group.indices),
-            deadline=call.deadline,
-        )
+        done = await model.decode(DecodeWork(embedding.values, group.prompts), group.key, call.deadline)
         trace.add("queue", done.queue_s)
         trace.add("decode", done.run_s)
 

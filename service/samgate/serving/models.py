@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
 from samgate.config import Settings
-from samgate.domain import FloatArray, UInt8Array
+from samgate.domain import FloatArray, Survivors, UInt8Array
 from samgate.engines.base import Decoded, Engine, Images, Prompts
-from samgate.scheduling.lane import Lane
+from samgate.scheduling.lane import Done, Lane
+from samgate.scheduling.queue import Priority
 from samgate.serving.prompting import stack
 from samgate.variants.spec import VariantSpec
 
@@ -32,6 +34,15 @@ class DecodeWork:
     prompts: Prompts
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SurviveWork:
+    """Prompts (I = 1) of SegEvery on one embedding; only masks predicted an IoU above ``min_iou`` come back."""
+
+    embedding: FloatArray
+    prompts: Prompts
+    min_iou: float
+
+
 class Model:
     """One served variant. Create within the event loop that uses it."""
 
@@ -48,7 +59,7 @@ class Model:
             parallel=capacity.parallel_calls,
             on_batch=lambda size: observe_batch("encode", size),
         )
-        self.decoding: Lane[DecodeWork, Decoded] = Lane(
+        self.decoding: Lane[DecodeWork | SurviveWork, Decoded | Survivors] = Lane(
             self._decode,
             max_batch=capacity.max_prompts,
             max_waiting=settings.limits.max_queued,
@@ -61,16 +72,30 @@ class Model:
         await asyncio.gather(self.encoding.close(), self.decoding.close())
         await self.engine.close()
 
-    async def _encode(self, batch: list[EncodeWork]) -> list[FloatArray]:
-        pixels = np.stack([work.pixels for work in batch])
-        valid = np.array([work.valid for work in batch], np.int32)
-        embeddings = await self.engine.encode(Images(pixels, valid))
-        # One array each: a slice would keep the whole batch in memory for as long as one of its images is cached.
-        return [embeddings[index].copy() for index in range(len(batch))] if len(batch) > 1 else [embeddings[0]]
+    async def decode(self, work: DecodeWork, key: Hashable, deadline: float) -> Done[Decoded]:
+        """Prompts of a Segment call. Raises as :meth:`~samgate.scheduling.lane.Lane.submit` does."""
+        prompts = work.prompts.coords.shape[1]
+        done = await self.decoding.submit(work, key=key, size=prompts, deadline=deadline)
+        return cast("Done[Decoded]", done)
 
-    async def _decode(self, batch: list[DecodeWork]) -> list[Decoded]:
-        embeddings = np.stack([work.embedding for work in batch]) if len(batch) > 1 else batch[0].embedding[None]
-        decoded = await self.engine.decode(embeddings, stack([work.prompts for work in batch]))
+    async def survivors(self, work: SurviveWork, deadline: float) -> Done[Survivors]:
+        """A chunk of SegEvery, which goes when no Segment call waits. Raises as :meth:`decode` does."""
+        prompts = work.prompts.coords.shape[1]
+        # A key of its own: which masks survive is for each image to say, so no two chunks share a call.
+        done = await self.decoding.submit(work, key=work, size=prompts, deadline=deadline, priority=Priority.BULK)
+        return cast("Done[Survivors]", done)
+
+    async def _encode(self, batch: list[EncodeWork], deadline: float) -> list[FloatArray]:
+        pixels = np.stack([work.pixels for work in batch]) if len(batch) > 1 else batch[0].pixels[None]
+        valid = np.array([work.valid for work in batch], np.int32)
+        return await self.engine.encode(Images(pixels, valid), deadline)
+
+    async def _decode(self, batch: list[DecodeWork | SurviveWork], deadline: float) -> list[Decoded | Survivors]:
+        first = batch[0]
+        if isinstance(first, SurviveWork):
+            return [await self.engine.survivors(first.embedding, first.prompts, first.min_iou, deadline)]
+        prompts = stack([work.prompts for work in batch])
+        decoded = await self.engine.decode([work.embedding for work in batch], prompts, deadline)
         return [
             Decoded(decoded.low_res_masks[index : index + 1], decoded.iou_predictions[index : index + 1])
             for index in range(len(batch))

@@ -6,6 +6,7 @@ A :class:`VariantSpec` says everything the gateway has to know about a system, s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
@@ -72,6 +73,39 @@ class PrecisionPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class ShapeRange:
+    """Sizes of a dynamic axis: the smallest and largest that a compiled graph takes, and the one it is tuned for."""
+
+    smallest: int
+    typical: int
+    largest: int
+
+
+ShapeProfile = Mapping[str, ShapeRange]
+"""By the axis's letter, as in :mod:`samgate.variants.graphs`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """What each graph is compiled for, one or several profiles. ``everything`` is for ``survivors`` and ``scores``.
+
+    Several, because an engine reserves memory for a profile's largest shapes: many prompts on one image and few
+    prompts on many images are both wanted, many on many are not.
+    """
+
+    encoder: tuple[ShapeProfile, ...] = ({"N": ShapeRange(1, 1, 8)},)
+    decoder: tuple[ShapeProfile, ...] = (
+        {"I": ShapeRange(1, 1, 8), "P": ShapeRange(1, 1, 8), "K": ShapeRange(1, 2, 16)},
+        {"I": ShapeRange(1, 1, 1), "P": ShapeRange(1, 64, 64), "K": ShapeRange(1, 2, 130)},
+    )
+    masked_decoder: tuple[ShapeProfile, ...] = (
+        {"I": ShapeRange(1, 1, 8), "P": ShapeRange(1, 1, 8), "K": ShapeRange(0, 2, 16)},
+        {"I": ShapeRange(1, 1, 1), "P": ShapeRange(1, 16, 64), "K": ShapeRange(0, 2, 130)},
+    )
+    everything: tuple[ShapeProfile, ...] = ({"P": ShapeRange(1, 64, 64), "K": ShapeRange(2, 2, 2)},)
+
+
+@dataclass(frozen=True, slots=True)
 class VariantSpec:
     """One system. Sizes are pixels, ``pixel_mean``/``pixel_std`` are on the 0–255 RGB scale."""
 
@@ -96,5 +130,6 @@ class VariantSpec:
     multimask_tokens: tuple[int, ...] = (1, 2, 3)
     """Indices of the masks that answer a request for several."""
     mask_threshold: float = 0.0
+    shapes: Shapes = field(default_factory=Shapes)
     precisions: dict[str, PrecisionPlan] = field(default_factory=dict)
     """By name; ``f32`` is always there. Insertion order is preference: first one that the CPU runs fast wins."""

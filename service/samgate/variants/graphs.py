@@ -1,0 +1,84 @@
+"""The graphs that every variant is exported to: names, dtypes and axes of what goes in and comes out, as data.
+
+Exporting, compiling, Triton's configurations and the engines all read them here. What the values mean stands at the
+modules in :mod:`samgate.variants.nets.sam`.
+
+Axes: N images an encoder call, I images × P prompts × K points a decoder call, S surviving masks. N, I, P and K are
+the caller's choice within the spec's :class:`~samgate.variants.spec.ShapeRange`; S depends on the values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from samgate.variants.spec import ShapeProfile, VariantSpec
+
+GraphName = Literal["encoder", "decoder", "masked_decoder", "survivors", "scores"]
+"""``survivors`` decodes for SegEvery in one call; ``scores``, before ``decoder``, does it in two where the engine can't
+run graphs whose output shapes depend on values (TensorRT for RTX)."""
+
+GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "survivors", "scores")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """An input or output. ``shape`` holds sizes, and letters where an axis is dynamic."""
+
+    name: str
+    dtype: Literal["uint8", "int32", "float32"]
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GraphSpec:
+    """One graph. ``batch`` is the letter of the first axis of all of its tensors, None where there is no such axis;
+    ``profiles`` are the ranges of the input axes that it is compiled for, at least one."""
+
+    name: GraphName
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    batch: Literal["N", "I"] | None
+    profiles: tuple[ShapeProfile, ...]
+
+
+def graph_specs(spec: VariantSpec) -> dict[GraphName, GraphSpec]:
+    """By name, in the order of :data:`GRAPHS`, for the sizes of ``spec``."""
+    masks = len({spec.single_mask_token, *spec.multimask_tokens})
+    candidates = len(spec.multimask_tokens)
+    low_res, size = spec.low_res_size, spec.input_size
+
+    def prompts(images: int | str) -> tuple[TensorSpec, ...]:
+        return (
+            TensorSpec("image_embedding", "float32", (images, *spec.embedding_shape)),
+            TensorSpec("point_coords", "float32", (images, "P", "K", 2)),
+            TensorSpec("point_labels", "int32", (images, "P", "K")),
+        )
+
+    decoded = (
+        TensorSpec("low_res_masks", "float32", ("I", "P", masks, low_res, low_res)),
+        TensorSpec("iou_predictions", "float32", ("I", "P", masks)),
+    )
+    earlier_mask = (
+        TensorSpec("mask_input", "float32", ("I", "P", 1, low_res, low_res)),
+        TensorSpec("has_mask", "float32", ("I", "P")),
+    )
+    scores = TensorSpec("iou_predictions", "float32", (1, "P", candidates))
+    survivors = (TensorSpec("masks", "float32", ("S", low_res, low_res)), TensorSpec("kept", "int32", ("S", 2)), scores)
+    shapes = spec.shapes
+    graphs = (
+        GraphSpec(
+            "encoder",
+            (TensorSpec("image", "uint8", ("N", size, size, 3)), TensorSpec("valid", "int32", ("N", 2))),
+            (TensorSpec("image_embedding", "float32", ("N", *spec.embedding_shape)),),
+            "N",
+            shapes.encoder,
+        ),
+        GraphSpec("decoder", prompts("I"), decoded, "I", shapes.decoder),
+        GraphSpec("masked_decoder", prompts("I") + earlier_mask, decoded, "I", shapes.masked_decoder),
+        GraphSpec(
+            "survivors", (*prompts(1), TensorSpec("min_iou", "float32", (1,))), survivors, None, shapes.everything
+        ),
+        GraphSpec("scores", prompts(1), (scores,), None, shapes.everything),
+    )
+    return {graph.name: graph for graph in graphs}
