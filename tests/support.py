@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 SERVE = (sys.executable, "-m", "samgate.cli.main", "serve", "--port", "0", "--http-port", "0")
 READY = re.compile(r"samgate ready: mobilesam \(\S+, \S+\) on (?P<target>\S+), metrics on (?P<http>\S+)/metrics ")
 
@@ -48,3 +50,14 @@ def serving(*flags: str) -> Iterator[Process]:
             yield Process(process, ready["target"], ready["http"], Path(log.name))
         finally:
             process.kill()
+
+
+def in_small_shared_memory(command: list[str], mebibytes: int) -> str:
+    """What ``command`` prints where /dev/shm is of that size; fails with its errors when it fails."""
+    script = f'mount -t tmpfs -o size={mebibytes}m tmpfs /dev/shm && exec "$@"'
+    isolated = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]
+    if subprocess.run([*isolated, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs unshare and user namespaces, to have a small /dev/shm")
+    done = subprocess.run([*isolated, *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

@@ -16,6 +16,8 @@ from samgate.variants import DEFAULT_VARIANT
 
 T = TypeVar("T")
 
+_BOOLS = {"true": True, "1": True, "false": False, "0": False}
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -42,15 +44,38 @@ class EngineSettings:
     """Which engine runs the graphs and how."""
 
     name: str = "auto"
-    """``auto`` (OpenVINO on x86-64, else ONNX Runtime), ``openvino`` or ``onnxruntime``."""
+    """``auto`` (OpenVINO on x86-64, else ONNX Runtime), ``openvino``, ``onnxruntime`` or ``triton``."""
     precision: str = "auto"
     """``auto``: the fastest plan of the variant that this CPU runs natively; or a plan's name."""
     threads: int = 0
     """CPU threads of the engine; 0 is all cores this process may use."""
-    max_encode_batch: int = 1
-    """Images in one encoder call. On CPUs 1 is best: a batch takes as long as its images one by one."""
-    max_decode_prompts: int = 16
-    """Prompts in one decoder call: their activations should stay within the CPU's cache."""
+    max_encode_batch: int = 0
+    """Images in one encoder call; 0 is what suits the engine. On CPUs that is 1: a batch takes as long as its images
+    one by one."""
+    max_decode_prompts: int = 0
+    """Prompts in one decoder call; 0 is what suits the engine. On CPUs that is 16: their activations should stay within
+    the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class TritonSettings:
+    """Where Triton is and how it is used, by the engine ``triton``."""
+
+    endpoints: str = ""
+    """Comma-separated host:port of gRPC services. Empty: a server of our own on this machine, started with us."""
+    shared_memory_bytes: int = 1024 * 2**20
+    """Of the memory through which tensors go to servers on this machine; 0: by gRPC. Embeddings that are cached lie in
+    it as well. Only what was needed once is taken from the system."""
+    call_timeout_s: float = 30.0
+    """After so many seconds in vain a server is taken for hung: left alone, its model loaded anew."""
+    outage_s: float = 10.0
+    """How long a call waits for a server to come back when none is left."""
+    calls_per_instance: int = 2
+    """Calls under way at once: one runs while the next is on its way."""
+    fallback: bool = False
+    """Whether this process loads the graphs, too, and runs them when no server does."""
+    connect_timeout_s: float = 120.0
+    """How long to wait for the first server when the gateway starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +106,7 @@ class Settings:
     """``text`` for people, ``json`` for machines."""
     limits: Limits = field(default_factory=Limits)
     engine: EngineSettings = field(default_factory=EngineSettings)
+    triton: TritonSettings = field(default_factory=TritonSettings)
     cache: Cache = field(default_factory=Cache)
 
     def __post_init__(self) -> None:
@@ -130,7 +156,16 @@ def _build(cls: type[T], prefix: str, environment: Mapping[str, str], given: Map
             values[item.name] = given[path]
         elif variable in environment:
             try:
-                values[item.name] = kind(environment[variable])
+                values[item.name] = _parsed(kind, environment[variable])
             except ValueError:
                 raise InvalidArgument(variable, f"{environment[variable]!r} is not of type {kind.__name__}") from None
     return cls(**values)
+
+
+def _parsed(kind: Any, text: str) -> Any:
+    """Raises ValueError."""
+    if kind is not bool:
+        return kind(text)
+    if text.lower() not in _BOOLS:
+        raise ValueError(text)
+    return _BOOLS[text.lower()]

@@ -13,6 +13,7 @@ from pathlib import Path
 from samgate import loop
 from samgate.api.server import load_models, running
 from samgate.config import Settings
+from samgate.engines.load import own_server
 
 _START_TIMEOUT_S = 60.0
 
@@ -23,8 +24,8 @@ def local_gateway(settings: Settings, report: Callable[[str], None] = lambda mes
 
     Raises what :func:`samgate.api.server.load_models` raises.
     """
-    loaded = load_models(settings, report)
-    with tempfile.TemporaryDirectory(prefix="samgate-") as folder:
+    with own_server(settings, report) as settings, tempfile.TemporaryDirectory(prefix="samgate-") as folder:
+        loaded = load_models(settings, report)
         target = f"unix:{Path(folder) / 'gateway.sock'}"
         started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 

@@ -19,7 +19,6 @@ from samgate.api.metrics import Metrics
 from samgate.api.servicer import Segmentation
 from samgate.api.v1 import segmentation_pb2 as pb
 from samgate.api.v1 import segmentation_pb2_grpc
-from samgate.compile.graphs import ensure_graphs
 from samgate.config import Settings
 from samgate.engines.base import Engine
 from samgate.engines.load import load_engine
@@ -40,18 +39,13 @@ _MAX_METADATA_BYTES = 16 * 1024
 def load_models(settings: Settings, report: Callable[[str], None]) -> list[tuple[VariantSpec, Engine]]:
     """Every variant that ``settings`` name, with its engine. Slow; needs no event loop.
 
-    Raises NotFound, NotInstalled, CompileError and InvalidArgument.
+    Raises NotFound, NotInstalled, CompileError, InvalidArgument and Unavailable.
     """
     names = [name.strip() for name in settings.variants.split(",") if name.strip()]
     if not names:
         raise InvalidArgument("variants", "names no variant")
     specs = [get_variant(name) for name in dict.fromkeys(names)]
-    loaded = []
-    for spec in specs:
-        files = ensure_graphs(spec, report)
-        report(f"loading {spec.name}")
-        loaded.append((spec, load_engine(spec, files, settings.engine)))
-    return loaded
+    return [(spec, load_engine(spec, settings, report)) for spec in specs]
 
 
 class Server:

@@ -20,8 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from samgate.compile.graphs import ensure_graphs
-from samgate.config import EngineSettings
+from samgate.config import EngineSettings, Settings
 from samgate.domain import FloatArray, Frame, Prompt
 from samgate.engines.base import Engine, Images, Prompts
 from samgate.engines.load import load_engine
@@ -91,8 +90,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     spec = get_variant(args.variant)
-    settings = EngineSettings(name=args.engine, precision=args.precision, threads=args.threads)
-    asyncio.run(_serve(load_engine(spec, ensure_graphs(spec), settings), spec, answers))
+    settings = Settings(engine=EngineSettings(name=args.engine, precision=args.precision, threads=args.threads))
+    asyncio.run(_serve(load_engine(spec, settings), spec, answers))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from samgate.config import Settings, settings_from
 
 if TYPE_CHECKING:
     from samgate.api.server import Server
+    from samgate.engines.base import Engine
+    from samgate.variants.spec import VariantSpec
 
 _DESCRIPTION = """\
 Serve Segment Anything over gRPC. Settings come from flags, else from environment variables (SAMGATE_PORT,
@@ -33,7 +35,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--http-host", help="address for /metrics, /healthz and /readyz (default 127.0.0.1)")
     parser.add_argument("--http-port", type=int, help="their port, 0 for a free one (default 8080)")
     parser.add_argument("--variants", help="comma-separated; requests that name none get the first (default mobilesam)")
-    parser.add_argument("--engine", help="auto, openvino or onnxruntime (default auto)")
+    parser.add_argument("--engine", help="auto, openvino, onnxruntime or triton (default auto)")
+    parser.add_argument(
+        "--triton-endpoints",
+        metavar="HOST:PORT,…",
+        help="gRPC services of Triton servers; without them --engine triton starts one of its own on this machine",
+    )
     parser.add_argument("--precision", help="auto or one of the variant's plans, such as f32 or bf16 (default auto)")
     parser.add_argument("--threads", type=int, help="CPU threads of the engine (default 0: all cores)")
     parser.add_argument("--log-format", help="text or json (default text)")
@@ -49,6 +56,7 @@ def run(options: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
     from samgate import logs, loop
     from samgate.api.server import load_models, serve_until
+    from samgate.engines.load import own_server
 
     settings = settings_from(
         overrides={
@@ -58,6 +66,7 @@ def run(options: argparse.Namespace) -> int:
             "http_port": options.http_port,
             "variants": options.variants,
             "engine.name": options.engine,
+            "triton.endpoints": options.triton_endpoints,
             "engine.precision": options.precision,
             "engine.threads": options.threads,
             "log_format": options.log_format,
@@ -68,15 +77,15 @@ def run(options: argparse.Namespace) -> int:
     logs.configure(settings.log_level, settings.log_format)
     if options.pull:
         _pull(settings)
-    loaded = load_models(settings, _report)
 
-    async def serve() -> None:
+    async def serve(settings: Settings, loaded: list[tuple[VariantSpec, Engine]]) -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await serve_until(settings, loaded, stop, _announce)
 
-    loop.run(serve())
+    with own_server(settings, _report) as settings:
+        loop.run(serve(settings, load_models(settings, _report)))
     return 0
 
 

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import importlib
 import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, cast
 
-from samgate.compile.graphs import GraphFiles
-from samgate.config import EngineSettings
+from samgate.compile.graphs import ensure_graphs
+from samgate.config import EngineSettings, Settings
 from samgate.engines.base import Capacity, Engine
 from samgate.engines.cpu import has_native_bf16, usable_cores
 from samgate.engines.embedded import EmbeddedEngine, Graph, LoadedGraphs
 from samgate.errors import InvalidArgument
+from samgate.variants import get_variant
 from samgate.variants.spec import VariantSpec
 
-ENGINES = ("auto", "openvino", "onnxruntime")
+ENGINES = ("auto", "openvino", "onnxruntime", "triton")
+ENCODE_BATCH = 1
+DECODE_PROMPTS = 16
+"""What suits CPUs: see :class:`~samgate.config.EngineSettings`."""
 
 
 class _Runtime(Protocol):
@@ -52,22 +59,52 @@ def choose_precision(spec: VariantSpec, settings: EngineSettings, engine: str) -
     raise InvalidArgument("engine.precision", f"no plan of {spec.name} runs on {engine} here")
 
 
-def load_engine(spec: VariantSpec, files: GraphFiles, settings: EngineSettings) -> Engine:
-    """An embedded engine with ``spec``'s graphs, compiled for this machine. Slow: call it off the event loop.
+def load_engine(spec: VariantSpec, settings: Settings, report: Callable[[str], None] = lambda message: None) -> Engine:
+    """The engine that ``settings`` ask for, with ``spec``'s graphs. Slow: call it off the event loop.
 
-    Raises :class:`~samgate.errors.CompileError` and InvalidArgument.
+    ``report`` gets a line for what takes long. Raises NotInstalled, CompileError, InvalidArgument, and Unavailable when
+    no Triton answers.
     """
+    if choose_engine(settings.engine) == "triton":
+        from samgate.engines.triton.load import connect
+
+        return connect(spec, settings, report)
+    return load_embedded(spec, settings.engine, report)
+
+
+def load_embedded(spec: VariantSpec, settings: EngineSettings, report: Callable[[str], None]) -> Engine:
+    """An engine in this process, its graphs compiled for this machine. Raises NotInstalled, CompileError and
+    InvalidArgument."""
+    files = ensure_graphs(spec, report)
+    report(f"loading {spec.name}")
     name = choose_engine(settings)
     precision = choose_precision(spec, settings, name)
     plan = spec.precisions[precision]
     threads = settings.threads or usable_cores()
+    capacity = Capacity(
+        max_images=settings.max_encode_batch or ENCODE_BATCH,
+        max_prompts=settings.max_decode_prompts or DECODE_PROMPTS,
+        parallel_calls=1,
+    )
     runtime = cast("_Runtime", importlib.import_module(f"samgate.engines.{name}"))
-    batch = 1 if settings.max_encode_batch == 1 else None
     graphs = LoadedGraphs(
-        encoder=runtime.load_graph(files["encoder"], plan.encoder, threads, batch),
+        encoder=runtime.load_graph(files["encoder"], plan.encoder, threads, 1 if capacity.max_images == 1 else None),
         decoder=runtime.load_graph(files["decoder"], plan.decoder, threads),
         masked_decoder=runtime.load_graph(files["masked_decoder"], plan.decoder, threads),
         survivors=runtime.load_graph(files["survivors"], plan.decoder, threads),
     )
-    capacity = Capacity(max_images=settings.max_encode_batch, max_prompts=settings.max_decode_prompts, parallel_calls=1)
     return EmbeddedEngine(runtime.NAME, precision, graphs, capacity)
+
+
+@contextmanager
+def own_server(settings: Settings, report: Callable[[str], None]) -> Iterator[Settings]:
+    """``settings`` that name a Triton of our own, which runs inside the block, where they ask for Triton and name none;
+    else as they are. Raises what :func:`samgate.triton.server.local_triton` raises."""
+    if choose_engine(settings.engine) != "triton" or settings.triton.endpoints:
+        yield settings
+        return
+    from samgate.triton.server import local_triton
+
+    specs = [get_variant(name.strip()) for name in settings.variants.split(",") if name.strip()]
+    with local_triton(specs, precision=settings.engine.precision, report=report) as server:
+        yield replace(settings, triton=replace(settings.triton, endpoints=server.grpc))

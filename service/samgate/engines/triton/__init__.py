@@ -1,0 +1,1 @@
+"""An engine whose graphs run on Triton Inference Server."""

@@ -1,0 +1,304 @@
+"""Runs a variant's graphs on one or several Triton servers."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.utils import InferenceServerException
+
+from samgate.domain import FloatArray, Survivors
+from samgate.engines.base import Capacity, Decoded, Engine, Images, Prompts
+from samgate.engines.triton.breaker import State
+from samgate.engines.triton.endpoint import Endpoint
+from samgate.engines.triton.failures import Failure, as_samgate_error, classify
+from samgate.engines.triton.region import Regions
+from samgate.engines.triton.served import Served, model_name
+from samgate.engines.triton.transfer import Call, Found, Output
+from samgate.errors import DeadlineExceeded, SamgateError, Unavailable
+from samgate.variants.graphs import GraphName, graph_specs
+from samgate.variants.spec import ShapeProfile, VariantSpec
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to hope: ``call_s`` for an answer to a call, before its server is taken for hung; ``outage_s`` for a
+    server to come back when none is left."""
+
+    call_s: float
+    outage_s: float
+
+
+class TritonEngine:
+    """One variant on the servers at ``urls``.
+
+    A call goes to the server that has the fewest under way. When that one fails, the call goes to another, within the
+    deadline; when none is left, to ``fallback`` if there is one; else it waits a while for one to come back. All calls
+    can be repeated without harm. Arrays lie in memory that is shared with servers on this machine.
+
+    Args:
+        spec: the variant.
+        served: what the servers say of it; the same for all.
+        urls: (host:port, whether it is on this machine) of each.
+        shared_bytes: of the memory shared with those on this machine; 0 for none.
+        patience: see there.
+        capacity: how much of which size goes into a call.
+        fallback: an engine with the same graphs at the same precision.
+    """
+
+    name = "triton"
+
+    def __init__(
+        self,
+        spec: VariantSpec,
+        served: Served,
+        urls: Sequence[tuple[str, bool]],
+        shared_bytes: int,
+        patience: Patience,
+        capacity: Capacity,
+        fallback: Engine | None = None,
+    ) -> None:
+        self.precision = served.precision
+        self.capacity = capacity
+        self._spec = spec
+        self._served = served
+        self._urls = tuple(urls)
+        self._patience = patience
+        self._fallback = fallback
+        self._regions = Regions(shared_bytes)
+        self._connected: list[Endpoint] = []
+        self._turn = itertools.count()
+        self._closed = False
+
+    async def encode(self, images: Images, deadline: float) -> list[FloatArray]:
+        """See :meth:`samgate.engines.base.Engine.encode`."""
+        inputs: dict[str, NDArray[Any]] = {"image": images.pixels, "valid": images.valid}
+        call = self._call("encoder", inputs, {"N": len(images.pixels)}, apart=True)
+        return await self._run(
+            call, deadline, lambda found: found["image_embedding"], lambda engine: engine.encode(images, deadline)
+        )
+
+    async def decode(self, embeddings: Sequence[FloatArray], prompts: Prompts, deadline: float) -> Decoded:
+        """See :meth:`samgate.engines.base.Engine.decode`. A call for each run of embeddings that lie side by side:
+        they stay where they are."""
+        runs = self._runs(embeddings, prompts)
+        if len(runs) == 1:
+            return await self._decode(_joined(embeddings), prompts, deadline)
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._decode(_joined(embeddings[run]), _share(prompts, run), deadline))
+                for run in runs
+            ]
+        decoded = [task.result() for task in tasks]
+        return Decoded(
+            np.concatenate([one.low_res_masks for one in decoded]),
+            np.concatenate([one.iou_predictions for one in decoded]),
+        )
+
+    async def survivors(self, embedding: FloatArray, prompts: Prompts, min_iou: float, deadline: float) -> Survivors:
+        """See :meth:`samgate.engines.base.Engine.survivors`."""
+        if "survivors" not in self._served.graphs:
+            return await self._survivors_in_two_calls(embedding, prompts, min_iou, deadline)
+        count = prompts.coords.shape[1]
+        inputs = _inputs(embedding[None], prompts) | {"min_iou": np.array([min_iou], np.float32)}
+        call = self._call("survivors", inputs, {"P": count, "S": count * len(self._spec.multimask_tokens)})
+        return await self._run(
+            call,
+            deadline,
+            lambda found: Survivors(found["masks"][0], found["kept"][0], found["iou_predictions"][0][0]),
+            lambda engine: engine.survivors(embedding, prompts, min_iou, deadline),
+        )
+
+    async def healthy(self) -> bool:
+        """Whether some server is believed to run both encoder and decoder, or there is a fallback."""
+        if self._closed:
+            return False
+        models = [self._model("encoder"), self._model("decoder")]
+        return self._fallback is not None or all(
+            any(endpoint.breaker(model).state is not State.OPEN for endpoint in self._endpoints()) for model in models
+        )
+
+    async def close(self) -> None:
+        """See :meth:`samgate.engines.base.Engine.close`."""
+        self._closed = True
+        await asyncio.gather(*(endpoint.close() for endpoint in self._connected))
+        self._regions.retire()
+        if self._fallback is not None:
+            await self._fallback.close()
+
+    async def _decode(self, embeddings: FloatArray, prompts: Prompts, deadline: float) -> Decoded:
+        inputs = _inputs(embeddings, prompts)
+        graph: GraphName = "decoder"
+        if prompts.masks is not None and prompts.has_mask is not None:
+            inputs |= {"mask_input": prompts.masks, "has_mask": prompts.has_mask}
+            graph = "masked_decoder"
+        images, count = prompts.coords.shape[:2]
+        return await self._run(
+            self._call(graph, inputs, {"I": images, "P": count}),
+            deadline,
+            lambda found: Decoded(found["low_res_masks"][0], found["iou_predictions"][0]),
+            lambda engine: engine.decode(list(embeddings), prompts, deadline),
+        )
+
+    async def _survivors_in_two_calls(
+        self, embedding: FloatArray, prompts: Prompts, min_iou: float, deadline: float
+    ) -> Survivors:
+        """First all predictions, then the masks of those prompts that have a good one."""
+        call = self._call("scores", _inputs(embedding[None], prompts), {"P": prompts.coords.shape[1]})
+        ious: FloatArray = await self._run(
+            call,
+            deadline,
+            lambda found: found["iou_predictions"][0][0],
+            lambda engine: _scores(engine, embedding, prompts, deadline),
+        )
+        kept = np.argwhere(ious > np.float32(min_iou)).astype(np.int32)
+        wanted, rank = np.unique(kept[:, 0], return_inverse=True)
+        if len(wanted) == 0:
+            size = self._spec.low_res_size
+            return Survivors(np.empty((0, size, size), np.float32), kept, ious)
+        chosen = Prompts(prompts.coords[:, wanted], prompts.labels[:, wanted])
+        decoded = await self._decode(embedding[None], chosen, deadline)
+        tokens = np.array(self._spec.multimask_tokens)[kept[:, 1]]
+        return Survivors(decoded.low_res_masks[0, rank, tokens], kept, ious)
+
+    async def _run(
+        self,
+        call: Call,
+        deadline: float,
+        result: Callable[[Found], T],
+        instead: Callable[[Engine], Any],
+    ) -> T:
+        """``call`` wherever it is answered, as ``result`` reads it; ``instead`` is what the fallback does."""
+        failed: SamgateError | None = None
+        gone: set[str] = set()
+        given_up = time.monotonic() + self._patience.outage_s
+        while not self._closed:
+            endpoint = self._choose(call.model, gone)
+            if endpoint is None:
+                if self._fallback is not None:
+                    return await instead(self._fallback)  # type: ignore[no-any-return]
+                if time.monotonic() >= min(deadline, given_up):
+                    break
+                gone.clear()
+                await self._wait_for_change(min(deadline, given_up))
+                continue
+            try:
+                return result(await endpoint.call(call, deadline))
+            except InferenceServerException as error:
+                failure, failed = classify(error), as_samgate_error(error, endpoint.url, call.model)
+                if failure is Failure.REFUSED or time.monotonic() >= deadline:
+                    raise failed from error
+                gone.add(endpoint.url)
+        if time.monotonic() >= deadline:
+            raise DeadlineExceeded(f"the deadline passed while {call.model} was out on Triton") from failed
+        raise failed or Unavailable(f"no Triton has {call.model} now: {', '.join(url for url, _ in self._urls)}")
+
+    def _choose(self, model: str, gone: set[str]) -> Endpoint | None:
+        """Of those that may be asked, one of those with the fewest calls under way, in turn."""
+        able = [one for one in self._endpoints() if one.url not in gone and one.breaker(model).allows]
+        if not able:
+            return None
+        turn = next(self._turn)
+        return min(
+            (able[(turn + index) % len(able)] for index in range(len(able))), key=lambda endpoint: endpoint.in_flight
+        )
+
+    async def _wait_for_change(self, until: float) -> None:
+        waits = [asyncio.create_task(endpoint.changed.wait()) for endpoint in self._endpoints()]
+        for endpoint in self._endpoints():
+            endpoint.changed.clear()
+        try:
+            # Looks again by itself, too: a full queue empties without a word.
+            await asyncio.wait(
+                waits, timeout=max(0.0, min(0.5, until - time.monotonic())), return_when="FIRST_COMPLETED"
+            )
+        finally:
+            for task in waits:
+                task.cancel()
+
+    def _endpoints(self) -> list[Endpoint]:
+        # Channels belong to the event loop that makes them, so they wait for the first call.
+        if not self._connected and not self._closed:
+            self._connected = [
+                Endpoint(url, self._regions if here else None, self._patience.call_s) for url, here in self._urls
+            ]
+        return self._connected
+
+    def _runs(self, embeddings: Sequence[FloatArray], prompts: Prompts) -> list[slice]:
+        """Parts of ``embeddings`` that a call can take without copying what lies in shared memory."""
+        region = self._regions.current()
+        most = most_images(self._spec.shapes.decoder, prompts)
+        offsets = [region.offset_of(one) if region else None for one in embeddings]
+        starts = [0]
+        for index in range(1, len(embeddings)):
+            before, here = offsets[index - 1], offsets[index]
+            beside = here is None if before is None else here == before + embeddings[index].nbytes
+            if not beside or index - starts[-1] >= most:
+                starts.append(index)
+        return [slice(start, end) for start, end in pairwise([*starts, len(embeddings)])]
+
+    def _call(
+        self, graph: GraphName, inputs: Mapping[str, NDArray[Any]], sizes: Mapping[str, int], apart: bool = False
+    ) -> Call:
+        outputs = {
+            tensor.name: Output(
+                np.dtype(tensor.dtype),
+                tuple(sizes[axis] if isinstance(axis, str) else axis for axis in tensor.shape),
+                apart,
+            )
+            for tensor in graph_specs(self._spec)[graph].outputs
+        }
+        return Call(self._model(graph), inputs, outputs)
+
+    def _model(self, graph: GraphName) -> str:
+        return model_name(self._spec, graph)
+
+
+def most_images(profiles: Sequence[ShapeProfile], prompts: Prompts) -> int:
+    """How many images with as many prompts and points as ``prompts`` has one call may hold."""
+    _, count, points, _ = prompts.coords.shape
+    return max(
+        (one["I"].largest for one in profiles if one["P"].largest >= count and one["K"].largest >= points), default=1
+    )
+
+
+def _inputs(embeddings: FloatArray, prompts: Prompts) -> dict[str, NDArray[Any]]:
+    return {"image_embedding": embeddings, "point_coords": prompts.coords, "point_labels": prompts.labels}
+
+
+def _joined(embeddings: Sequence[FloatArray]) -> FloatArray:
+    """As one array: a view of those that lie side by side, whose owner has to keep all of them for as long."""
+    first = embeddings[0]
+    if len(embeddings) == 1:
+        return first[None]
+    address = first.__array_interface__["data"][0]
+    if all(
+        one.__array_interface__["data"][0] == address + index * first.nbytes for index, one in enumerate(embeddings)
+    ):
+        return np.lib.stride_tricks.as_strided(
+            first, (len(embeddings), *first.shape), (first.nbytes, *first.strides), writeable=False
+        )
+    return np.stack(embeddings)
+
+
+def _share(prompts: Prompts, images: slice) -> Prompts:
+    return Prompts(
+        prompts.coords[images],
+        prompts.labels[images],
+        None if prompts.masks is None else prompts.masks[images],
+        None if prompts.has_mask is None else prompts.has_mask[images],
+    )
+
+
+async def _scores(engine: Engine, embedding: FloatArray, prompts: Prompts, deadline: float) -> FloatArray:
+    return (await engine.survivors(embedding, prompts, math.inf, deadline)).ious

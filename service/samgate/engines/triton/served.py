@@ -1,0 +1,133 @@
+"""What Triton servers have of a variant: asked once, before anything is served."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
+from tritonclient.grpc.service_pb2 import ModelConfigResponse
+from tritonclient.utils import InferenceServerException
+
+from samgate.engines.load import DECODE_PROMPTS, ENCODE_BATCH
+from samgate.errors import CompileError, Unavailable
+from samgate.variants.graphs import GRAPHS, GraphName, GraphSpec, graph_specs
+from samgate.variants.spec import VariantSpec
+
+_REQUIRED: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder")
+_SEGEVERY: tuple[GraphName, ...] = ("survivors", "scores")
+_POLL_S = 0.25
+_DTYPES = {DataType.TYPE_UINT8: "uint8", DataType.TYPE_INT32: "int32", DataType.TYPE_FP32: "float32"}
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """``graphs`` that are there, the ``precision`` plan they run in, the most images an encoder call may hold and how
+    many images and prompts a call had best hold, and how many ``instances`` of encoder and decoder run at once, the
+    fewer of the two."""
+
+    graphs: frozenset[GraphName]
+    precision: str
+    max_images: int
+    best_images: int
+    best_prompts: int
+    instances: int
+
+
+def model_name(spec: VariantSpec, graph: GraphName) -> str:
+    """What a variant's graph is called in the model repository."""
+    return f"{spec.name}_{graph}"
+
+
+def ask(spec: VariantSpec, urls: Sequence[str], timeout_s: float, report: Callable[[str], None]) -> Served:
+    """What the servers at ``urls`` have of ``spec``. Waits for each of them to be ready. Blocks.
+
+    A server that doesn't answer in time is left out as long as another does: it may come later.
+
+    Raises Unavailable when none answers, and CompileError when one has not what it should, or something else than
+    another.
+    """
+    answers: dict[str, Served] = {}
+    problems: dict[str, str] = {}
+    until = time.monotonic() + timeout_s
+    for url in urls:
+        report(f"asking Triton {url} for {spec.name}")
+        try:
+            answers[url] = _ask(spec, url, until)
+        except InferenceServerException as error:
+            problems[url] = str(error.message())
+    if not answers:
+        told = "; ".join(f"{url}: {problem}" for url, problem in problems.items())
+        raise Unavailable(f"no Triton is ready after {timeout_s:g} s ({told}); start one with: samgate triton up")
+    if len({(one.precision, one.graphs) for one in answers.values()}) > 1:
+        told = "; ".join(f"{url}: {one.precision}, {', '.join(sorted(one.graphs))}" for url, one in answers.items())
+        raise CompileError(f"the Triton servers differ in {spec.name}: {told}")
+    return min(answers.values(), key=lambda one: (one.instances, one.max_images))
+
+
+def _ask(spec: VariantSpec, url: str, until: float) -> Served:
+    with InferenceServerClient(url) as client:
+        _wait_until_ready(client, model_name(spec, "encoder"), until)
+        graphs = graph_specs(spec)
+        configs = {graph: _config(client, model_name(spec, graph)) for graph in GRAPHS}
+    missing = [model_name(spec, graph) for graph in _REQUIRED if configs[graph] is None]
+    if not any(configs[graph] for graph in _SEGEVERY):
+        missing.append(" or ".join(model_name(spec, graph) for graph in _SEGEVERY))
+    if missing:
+        raise CompileError(f"Triton {url} has no {', '.join(missing)}; see: samgate repository build --help")
+    there = {graph: config for graph, config in configs.items() if config is not None}
+    for graph, config in there.items():
+        _check(graphs[graph], config, url)
+    precisions = {config.parameters["precision"].string_value for config in there.values()}
+    if len(precisions) != 1:
+        raise CompileError(f"Triton {url} has {spec.name} in several precisions: {', '.join(sorted(precisions))}")
+    instances = [sum(max(1, group.count) for group in there[graph].instance_group) or 1 for graph in _REQUIRED[:2]]
+    return Served(
+        graphs=frozenset(there),
+        precision=precisions.pop(),
+        max_images=max(1, there["encoder"].max_batch_size),
+        best_images=_number(there["encoder"], "best_batch", ENCODE_BATCH),
+        best_prompts=_number(there["decoder"], "best_prompts", DECODE_PROMPTS),
+        instances=min(instances),
+    )
+
+
+def _wait_until_ready(client: InferenceServerClient, model: str, until: float) -> None:
+    """Raises InferenceServerException when the time is over."""
+    while True:
+        try:
+            if client.is_model_ready(model, client_timeout=2.0):
+                return
+            problem = InferenceServerException(f"{model} is not ready")
+        except InferenceServerException as error:
+            problem = error
+        if time.monotonic() >= until:
+            raise problem
+        time.sleep(_POLL_S)
+
+
+def _config(client: InferenceServerClient, model: str) -> ModelConfig | None:
+    """None when the server doesn't have ``model``."""
+    try:
+        answer: ModelConfigResponse = client.get_model_config(model, client_timeout=10.0)
+    except InferenceServerException as error:
+        if "unknown model" in (error.message() or ""):
+            return None
+        raise
+    return answer.config
+
+
+def _number(config: ModelConfig, parameter: str, default: int) -> int:
+    text = config.parameters[parameter].string_value
+    return max(1, int(text)) if text.isdigit() else default
+
+
+def _check(graph: GraphSpec, config: ModelConfig, url: str) -> None:
+    """Raises CompileError unless the model takes and gives what the graph does."""
+    for ours, theirs in ((graph.inputs, config.input), (graph.outputs, config.output)):
+        expected = {tensor.name: tensor.dtype for tensor in ours}
+        found = {tensor.name: _DTYPES.get(tensor.data_type, str(tensor.data_type)) for tensor in theirs}
+        if expected != found:
+            raise CompileError(f"{config.name} on Triton {url} has tensors {found}, not {expected}: build it anew")
