@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from samgate.config import Settings
+from samgate.config import EngineSettings, Settings
 from samgate.variants import VARIANTS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,12 +30,12 @@ def installed() -> None:
     pull(VARIANTS["mobilesam"])
 
 
-@pytest.fixture(scope="session")
-def gateway(installed: None) -> Iterator[str]:
-    """The target of a running gateway with default settings and real weights."""
+@pytest.fixture(scope="session", params=["auto", "triton"])
+def gateway(request: pytest.FixtureRequest, installed: None) -> Iterator[str]:
+    """The target of a running gateway with real weights: one with default settings, and one with a Triton of its own."""
     from samgate.api.local import local_gateway
 
-    with local_gateway(Settings()) as target:
+    with local_gateway(Settings(engine=EngineSettings(name=request.param))) as target:
         yield target
 
 

@@ -23,6 +23,8 @@ ENGINES = ("auto", "openvino", "onnxruntime", "triton")
 ENCODE_BATCH = 1
 DECODE_PROMPTS = 16
 """What suits CPUs: see :class:`~samgate.config.EngineSettings`."""
+_BY_HINT = frozenset({"f32", "bf16"})
+"""Arithmetics that a runtime takes f32 graphs to by itself."""
 
 
 class _Runtime(Protocol):
@@ -43,7 +45,8 @@ def choose_engine(settings: EngineSettings) -> str:
 def choose_precision(spec: VariantSpec, settings: EngineSettings, engine: str) -> str:
     """The name of the plan to run: the one asked for, or the spec's first that this CPU and engine run natively.
 
-    The spec lists only plans whose accuracy is good enough, fastest first. Raises InvalidArgument for an unknown name.
+    The spec lists only plans whose accuracy is good enough, fastest first. Raises InvalidArgument for an unknown name
+    and for a plan whose graphs have to be compiled.
     """
     if settings.precision != "auto":
         if settings.precision not in spec.precisions:
@@ -51,10 +54,17 @@ def choose_precision(spec: VariantSpec, settings: EngineSettings, engine: str) -
             raise InvalidArgument(
                 "engine.precision", f"{settings.precision!r} is no plan of {spec.name}; plans: {known}"
             )
+        if not spec.precisions[settings.precision].arithmetics <= _BY_HINT:
+            usable = ", ".join(name for name, plan in spec.precisions.items() if plan.arithmetics <= _BY_HINT)
+            raise InvalidArgument(
+                "engine.precision",
+                f"{settings.precision!r} is written into graphs by `samgate compile`, and {engine} is given those that "
+                f"are in f32; it runs: {usable}",
+            )
         return settings.precision
-    bf16_runs = engine == "openvino" and has_native_bf16()
+    native = _BY_HINT if engine == "openvino" and has_native_bf16() else frozenset({"f32"})
     for name, plan in spec.precisions.items():
-        if bf16_runs or "bf16" not in (plan.encoder, plan.decoder):
+        if plan.arithmetics <= native:
             return name
     raise InvalidArgument("engine.precision", f"no plan of {spec.name} runs on {engine} here")
 
@@ -99,12 +109,14 @@ def load_embedded(spec: VariantSpec, settings: EngineSettings, report: Callable[
 @contextmanager
 def own_server(settings: Settings, report: Callable[[str], None]) -> Iterator[Settings]:
     """``settings`` that name a Triton of our own, which runs inside the block, where they ask for Triton and name none;
-    else as they are. Raises what :func:`samgate.triton.server.local_triton` raises."""
+    else as they are. Raises what :func:`samgate.triton.local.local_triton` raises."""
     if choose_engine(settings.engine) != "triton" or settings.triton.endpoints:
         yield settings
         return
-    from samgate.triton.server import local_triton
+    from samgate.triton.local import local_triton
 
     specs = [get_variant(name.strip()) for name in settings.variants.split(",") if name.strip()]
-    with local_triton(specs, precision=settings.engine.precision, report=report) as server:
+    with local_triton(
+        specs, precision=settings.engine.precision, threads=settings.engine.threads, report=report
+    ) as server:
         yield replace(settings, triton=replace(settings.triton, endpoints=server.grpc))

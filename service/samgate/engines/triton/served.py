@@ -80,7 +80,7 @@ def _ask(spec: VariantSpec, url: str, until: float) -> Served:
     there = {graph: config for graph, config in configs.items() if config is not None}
     for graph, config in there.items():
         _check(graphs[graph], config, url)
-    precisions = {config.parameters["precision"].string_value for config in there.values()}
+    precisions = {config.parameters["plan"].string_value for config in there.values()}
     if len(precisions) != 1:
         raise CompileError(f"Triton {url} has {spec.name} in several precisions: {', '.join(sorted(precisions))}")
     instances = [sum(max(1, group.count) for group in there[graph].instance_group) or 1 for graph in _REQUIRED[:2]]
