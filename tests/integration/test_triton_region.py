@@ -130,11 +130,9 @@ region.lend(({MIB},), np.uint8)[0][:] = 1
 
 
 def test_regions_of_killed_processes_are_removed_and_live_ones_stay(region: Region) -> None:
-    program = (
-        "from samgate.engines.triton.region import Region; import os; r = Region(4096); print(r.name); os._exit(9)"
-    )
-    name = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True).stdout
-    assert name.startswith("samgate-")
+    program = "from samgate.engines.triton.region import Region; import os; r = Region(64); print(r.name, flush=True); os._exit(9)"
+    name = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True).stdout.strip()
+    assert name.startswith("samgate-gateway-")
     left = SHARED_MEMORY / name
     assert left.exists()
     assert remove_abandoned(min_age_s=3600) == 0

@@ -24,7 +24,7 @@ class Breaker:
     can hide.
     """
 
-    def __init__(self, hang_s: float, first_pause_s: float = 0.25, longest_pause_s: float = 15.0) -> None:
+    def __init__(self, hang_s: float, first_pause_s: float = 0.25, longest_pause_s: float = 3.0) -> None:
         self._hang_s = hang_s
         self._first_pause_s = first_pause_s
         self._longest_pause_s = longest_pause_s

@@ -20,6 +20,7 @@ from samgate.logs import log
 logger = logging.getLogger("samgate.triton")
 
 _ADMIN_TIMEOUT_S = 10.0
+_LOAD_TIMEOUT_S = 120.0
 _CHANNEL = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -53,8 +54,6 @@ class Endpoint:
         self._registered: str | None = None
         self._stale: list[str] = []
         self._shares = regions is not None
-        self.changed = asyncio.Event()
-        """Set whenever a model may be worth trying again."""
 
     def breaker(self, model: str) -> Breaker:
         """Of ``model`` on this server."""
@@ -100,7 +99,7 @@ class Endpoint:
 
     def _conclude(self, model: str, failure: Failure, seconds: float, error: InferenceServerException | None) -> None:
         breaker = self.breaker(model)
-        if failure is Failure.BROKEN:
+        if failure in (Failure.GONE, Failure.DEAD):
             opened, why = breaker.fail(), str(error.message()) if error else ""
         elif failure is Failure.LATE:
             opened, why = breaker.waste(seconds), f"calls waited {self._hang_s:g} s in vain"
@@ -113,27 +112,31 @@ class Endpoint:
         if opened:
             log(logger, logging.WARNING, "triton model out", server=self.url, model=model, error=why)
         if breaker.state is State.OPEN and (model not in self._menders or self._menders[model].done()):
-            self._menders[model] = asyncio.create_task(self._mend(model))
+            self._menders[model] = asyncio.create_task(self._mend(model, reload=failure is not Failure.GONE))
 
-    async def _mend(self, model: str) -> None:
-        """Bring ``model`` back: wait for the server, load the model anew, and let one call decide."""
+    async def _mend(self, model: str, reload: bool) -> None:
+        """Bring ``model`` back: wait for it to be ready, load it anew if need be, and let one call decide."""
         breaker = self.breaker(model)
         while breaker.state is State.OPEN:
             await asyncio.sleep(breaker.pause_s)
             try:
-                if await self._client.is_server_ready(client_timeout=_ADMIN_TIMEOUT_S):
+                if reload:
                     await self._reload(model)
+                if await self._client.is_model_ready(model, client_timeout=_ADMIN_TIMEOUT_S):
                     breaker.try_again()
                     log(logger, logging.INFO, "triton model back", server=self.url, model=model)
+                else:
+                    breaker.still_bad()
             except InferenceServerException as error:
                 breaker.still_bad()
                 log(logger, logging.INFO, "triton model still out", server=self.url, model=model, error=error.message())
-            self.changed.set()
 
     async def _reload(self, model: str) -> None:
-        # A model whose process died calls itself ready: only loading it again helps, where the server lets us.
+        # A model whose process died calls itself ready: only loading it again helps, where the server lets us. And
+        # loading a model whose files haven't changed does nothing, unless it was unloaded.
         try:
-            await self._client.load_model(model, client_timeout=_ADMIN_TIMEOUT_S)
+            await self._client.unload_model(model, client_timeout=_ADMIN_TIMEOUT_S)
+            await self._client.load_model(model, client_timeout=_LOAD_TIMEOUT_S)
         except InferenceServerException as error:
             if "explicit model load" not in (error.message() or ""):
                 raise
@@ -152,7 +155,7 @@ class Endpoint:
                         region.name, f"/{region.name}", region.size, client_timeout=_ADMIN_TIMEOUT_S
                     )
                 except InferenceServerException as error:
-                    if classify(error) in (Failure.BROKEN, Failure.LATE):
+                    if classify(error) in (Failure.GONE, Failure.LATE):
                         raise
                     if "already in manager" not in (error.message() or ""):
                         self._shares = False

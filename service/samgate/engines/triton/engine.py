@@ -29,6 +29,8 @@ from samgate.variants.spec import ShapeProfile, VariantSpec
 
 T = TypeVar("T")
 
+_LOOK_AGAIN_S = 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -78,7 +80,14 @@ class TritonEngine:
         self._regions = Regions(shared_bytes)
         self._connected: list[Endpoint] = []
         self._turn = itertools.count()
+        self._out_since: dict[str, float] = {}
         self._closed = False
+
+    @property
+    def lent_bytes(self) -> int:
+        """Of the shared memory that is in use, in calls and by who keeps what came of them."""
+        region = self._regions.current()
+        return region.lent_bytes if region else 0
 
     async def encode(self, images: Images, deadline: float) -> list[FloatArray]:
         """See :meth:`samgate.engines.base.Engine.encode`."""
@@ -181,24 +190,29 @@ class TritonEngine:
         """``call`` wherever it is answered, as ``result`` reads it; ``instead`` is what the fallback does."""
         failed: SamgateError | None = None
         gone: set[str] = set()
-        given_up = time.monotonic() + self._patience.outage_s
         while not self._closed:
             endpoint = self._choose(call.model, gone)
             if endpoint is None:
                 if self._fallback is not None:
                     return await instead(self._fallback)  # type: ignore[no-any-return]
-                if time.monotonic() >= min(deadline, given_up):
+                # Counted from the first call that found nobody: later ones don't wait as long once more.
+                since = self._out_since.setdefault(call.model, time.monotonic())
+                until = min(deadline, since + self._patience.outage_s)
+                if time.monotonic() >= until:
                     break
                 gone.clear()
-                await self._wait_for_change(min(deadline, given_up))
+                await asyncio.sleep(_LOOK_AGAIN_S)
                 continue
             try:
-                return result(await endpoint.call(call, deadline))
+                found = await endpoint.call(call, deadline)
             except InferenceServerException as error:
                 failure, failed = classify(error), as_samgate_error(error, endpoint.url, call.model)
                 if failure is Failure.REFUSED or time.monotonic() >= deadline:
                     raise failed from error
                 gone.add(endpoint.url)
+            else:
+                self._out_since.pop(call.model, None)
+                return result(found)
         if time.monotonic() >= deadline:
             raise DeadlineExceeded(f"the deadline passed while {call.model} was out on Triton") from failed
         raise failed or Unavailable(f"no Triton has {call.model} now: {', '.join(url for url, _ in self._urls)}")
@@ -212,19 +226,6 @@ class TritonEngine:
         return min(
             (able[(turn + index) % len(able)] for index in range(len(able))), key=lambda endpoint: endpoint.in_flight
         )
-
-    async def _wait_for_change(self, until: float) -> None:
-        waits = [asyncio.create_task(endpoint.changed.wait()) for endpoint in self._endpoints()]
-        for endpoint in self._endpoints():
-            endpoint.changed.clear()
-        try:
-            # Looks again by itself, too: a full queue empties without a word.
-            await asyncio.wait(
-                waits, timeout=max(0.0, min(0.5, until - time.monotonic())), return_when="FIRST_COMPLETED"
-            )
-        finally:
-            for task in waits:
-                task.cancel()
 
     def _endpoints(self) -> list[Endpoint]:
         # Channels belong to the event loop that makes them, so they wait for the first call.

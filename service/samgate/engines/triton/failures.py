@@ -12,8 +12,10 @@ from samgate.errors import DeadlineExceeded, Overloaded, SamgateError, Unavailab
 class Failure(StrEnum):
     """Kinds that are dealt with differently."""
 
-    BROKEN = "broken"
-    """The server or the model's process is gone: another may serve, and this one needs mending."""
+    GONE = "gone"
+    """The server is, or doesn't have the model ready: another may serve, and this one has to come back."""
+    DEAD = "dead"
+    """The server is there, but the model's process is gone: another may serve, and the model has to be loaded anew."""
     FULL = "full"
     """Its queue is: another may serve."""
     FORGOTTEN = "forgotten"
@@ -24,8 +26,8 @@ class Failure(StrEnum):
     """It is well, and would not or could not do this call; another wouldn't either."""
 
 
-_GONE = ("is not healthy", "stub process", "failed to initialize", "server exiting", "no such model", "unknown model")
-"""In messages of whatever status: the Python backend tells of a dead stub as INTERNAL."""
+_DEAD = ("is not healthy", "stub process")
+"""In messages of status INTERNAL; the model goes on calling itself ready."""
 _FULL = ("exceeds maximum queue size",)
 _FORGOTTEN = ("unable to find shared memory region",)
 _LATE = ("request timeout expired", "deadline exceeded")
@@ -39,13 +41,13 @@ def classify(error: InferenceServerException) -> Failure:
         (Failure.FORGOTTEN, _FORGOTTEN),
         (Failure.FULL, _FULL),
         (Failure.LATE, _LATE),
-        (Failure.BROKEN, _GONE),
+        (Failure.DEAD, _DEAD),
     ):
         if any(word in message for word in words):
             return failure
     if status == "StatusCode.DEADLINE_EXCEEDED":
         return Failure.LATE
-    return Failure.BROKEN if status in _UNAVAILABLE else Failure.REFUSED
+    return Failure.GONE if status in _UNAVAILABLE else Failure.REFUSED
 
 
 def as_samgate_error(error: InferenceServerException, server: str, model: str) -> SamgateError:

@@ -33,7 +33,7 @@ from samgate.logs import log
 logger = logging.getLogger("samgate.triton")
 
 SHARED_MEMORY = Path("/dev/shm")
-_PREFIX = "samgate-"
+_PREFIX = "samgate-gateway-"
 _ALIGNMENT = 4096
 
 
