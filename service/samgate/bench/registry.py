@@ -9,6 +9,7 @@ from samgate.bench.context import Context
 from samgate.bench.memory import memory
 from samgate.bench.overhead import overhead
 from samgate.bench.report import Result
+from samgate.bench.triton import triton
 from samgate.bench.warm import warm
 
 BENCHMARKS: dict[str, Callable[[Context], Result]] = {
@@ -16,4 +17,5 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "overhead": overhead,
     "warm": warm,
     "memory": memory,
+    "triton": triton,
 }

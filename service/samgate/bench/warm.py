@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from samgate.bench.context import Context
-from samgate.bench.images import unique_jpegs
+from samgate.bench.images import size, unique_jpegs
 from samgate.bench.report import Result
 from samgate.bench.server import serving
 from samgate.bench.stats import Latency
@@ -22,7 +23,9 @@ _SEED = 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Level:
+class Level:
+    """What came of one level of concurrency."""
+
     concurrency: int
     latency: Latency
     requests_per_s: float
@@ -34,9 +37,9 @@ def warm(context: Context) -> Result:
     jpegs = unique_jpegs(context.images, _IMAGES, _SEED)
     with serving(context) as server, Client(server.target) as client:
         images = [client.embed(jpeg, variant=context.variant) for jpeg in jpegs]
-        _level(context, client, images, max(CONCURRENCIES), 2 * max(CONCURRENCIES), "warming up")
+        closed_loop(context, client, images, max(CONCURRENCIES), 2 * max(CONCURRENCIES), "warming up")
         levels = [
-            _level(context, client, images, concurrency, count, f"warm: {concurrency} at once")
+            closed_loop(context, client, images, concurrency, count, f"warm: {concurrency} at once")
             for concurrency in CONCURRENCIES
         ]
         info = images[0].info
@@ -74,17 +77,19 @@ def warm(context: Context) -> Result:
     )
 
 
-def _level(
-    context: Context, client: Client, images: list[EmbeddedImage], concurrency: int, count: int, label: str
-) -> _Level:
+def closed_loop(
+    context: Context, client: Client, images: Sequence[EmbeddedImage | bytes], concurrency: int, count: int, label: str
+) -> Level:
+    """``count`` calls with one point each on ``images``, embedded or as JPEG, in turn; ``concurrency`` at once."""
     random = np.random.default_rng([_SEED, concurrency])
     positions = random.uniform(0, 1, (count, 2))
+    sizes = [size(image) if isinstance(image, bytes) else image.size for image in images]
     with context.progress(label, count) as advance, ThreadPoolExecutor(concurrency) as clients:
 
         def ask(index: int) -> float:
-            image = images[index % len(images)]
-            height, width = image.size
+            height, width = sizes[index % len(images)]
             point = positions[index] * (width - 1, height - 1)
+            image = images[index % len(images)]
             elapsed = milliseconds(lambda: client.segment(image, points=point, variant=context.variant))
             advance()
             return elapsed
@@ -92,4 +97,4 @@ def _level(
         started = time.perf_counter()
         latencies = list(clients.map(ask, range(count)))
         elapsed_s = time.perf_counter() - started
-    return _Level(concurrency, Latency.of(latencies), count / elapsed_s)
+    return Level(concurrency, Latency.of(latencies), count / elapsed_s)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from samgate.bench.report import Result
 
 REPORT = Path("docs/benchmarks.md")
-NAMES = ("cold", "overhead", "warm", "memory")
+NAMES = ("cold", "overhead", "warm", "memory", "triton")
 
 _DESCRIPTION = """\
 Measure the service against upstream's code and against its own engine, and write a report. Every benchmark starts a
@@ -29,7 +29,8 @@ The exit status is 1 when a floor is missed, unless --quick.
   cold      an unseen image and one point, against upstream's predictor (made in .venv-upstream with pip)
   overhead  the gateway against the bare engine
   warm      requests with a cached embedding at concurrency 1, 4 and 16
-  memory    resident memory over 500 requests"""
+  memory    resident memory over 500 requests
+  triton    calls and requests on a Triton of its own, by shared memory and gRPC, next to the embedded engine"""
 
 _EXAMPLES = """\
 examples:

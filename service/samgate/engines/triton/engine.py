@@ -21,9 +21,10 @@ from samgate.engines.triton.breaker import State
 from samgate.engines.triton.endpoint import Endpoint
 from samgate.engines.triton.failures import Failure, as_samgate_error, classify
 from samgate.engines.triton.region import Regions
-from samgate.engines.triton.served import Served, model_name
+from samgate.engines.triton.served import Served
 from samgate.engines.triton.transfer import Call, Found, Output
 from samgate.errors import DeadlineExceeded, SamgateError, Unavailable
+from samgate.repository.models import model_name
 from samgate.variants.graphs import GraphName, graph_specs
 from samgate.variants.spec import ShapeProfile, VariantSpec
 
@@ -262,7 +263,7 @@ class TritonEngine:
         return Call(self._model(graph), inputs, outputs)
 
     def _model(self, graph: GraphName) -> str:
-        return model_name(self._spec, graph)
+        return model_name(self._spec.name, graph)
 
 
 def most_images(profiles: Sequence[ShapeProfile], prompts: Prompts) -> int:

@@ -13,6 +13,7 @@ from tritonclient.utils import InferenceServerException
 
 from samgate.engines.load import DECODE_PROMPTS, ENCODE_BATCH
 from samgate.errors import CompileError, Unavailable
+from samgate.repository.models import model_name
 from samgate.variants.graphs import GRAPHS, GraphName, GraphSpec, graph_specs
 from samgate.variants.spec import VariantSpec
 
@@ -34,11 +35,6 @@ class Served:
     best_images: int
     best_prompts: int
     instances: int
-
-
-def model_name(spec: VariantSpec, graph: GraphName) -> str:
-    """What a variant's graph is called in the model repository."""
-    return f"{spec.name}_{graph}"
 
 
 def ask(spec: VariantSpec, urls: Sequence[str], timeout_s: float, report: Callable[[str], None]) -> Served:
@@ -69,12 +65,12 @@ def ask(spec: VariantSpec, urls: Sequence[str], timeout_s: float, report: Callab
 
 def _ask(spec: VariantSpec, url: str, until: float) -> Served:
     with InferenceServerClient(url) as client:
-        _wait_until_ready(client, model_name(spec, "encoder"), until)
+        _wait_until_ready(client, model_name(spec.name, "encoder"), until)
         graphs = graph_specs(spec)
-        configs = {graph: _config(client, model_name(spec, graph)) for graph in GRAPHS}
-    missing = [model_name(spec, graph) for graph in _REQUIRED if configs[graph] is None]
+        configs = {graph: _config(client, model_name(spec.name, graph)) for graph in GRAPHS}
+    missing = [model_name(spec.name, graph) for graph in _REQUIRED if configs[graph] is None]
     if not any(configs[graph] for graph in _SEGEVERY):
-        missing.append(" or ".join(model_name(spec, graph) for graph in _SEGEVERY))
+        missing.append(" or ".join(model_name(spec.name, graph) for graph in _SEGEVERY))
     if missing:
         raise CompileError(f"Triton {url} has no {', '.join(missing)}; see: samgate repository build --help")
     there = {graph: config for graph, config in configs.items() if config is not None}
