@@ -1,6 +1,7 @@
 # samgate: `make serve` and `make test` set up everything they need.
 
 PYTHON ?= python3
+ENGINE ?= auto
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet install --constraint deploy/constraints.txt
@@ -12,8 +13,8 @@ BUILD_INPUTS := pyproject.toml deploy/constraints.txt service/samgate/_build.py 
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-serve: $(VENV)/.installed  ## serve MobileSAM on 127.0.0.1:50051; flags go in ARGS="--port 50052"
-	@exec $(BIN)/samgate serve --pull $(ARGS)
+serve: $(VENV)/.installed  ## serve MobileSAM on 127.0.0.1:50051; with ENGINE=triton on a Triton; flags in ARGS="--port 50052"
+	@exec $(BIN)/samgate serve --pull --engine $(ENGINE) $(ARGS)
 
 install: $(VENV)/.installed  ## .venv alone
 
@@ -46,7 +47,7 @@ $(BIN)/python:
 $(VENV)/.installed: $(BIN)/python $(BUILD_INPUTS)
 	@echo "installing samgate into $(VENV) …"
 	@$(subst --quiet,,$(PIP)) torch==2.13.0
-	@$(PIP) --editable '.[compile]'
+	@$(PIP) --editable '.[compile,triton]'
 	@touch $@
 
 $(VENV)/.developed: $(VENV)/.installed

@@ -9,6 +9,9 @@ import pytest
 
 from samgate.config import EngineSettings, Settings
 from samgate.variants import VARIANTS
+from triton_support import triton
+
+__all__ = ["triton"]
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -32,7 +35,7 @@ def installed() -> None:
 
 @pytest.fixture(scope="session", params=["auto", "triton"])
 def gateway(request: pytest.FixtureRequest, installed: None) -> Iterator[str]:
-    """The target of a running gateway with real weights: one with default settings, and one with a Triton of its own."""
+    """The target of a running gateway with real weights: with default settings, and with a Triton of its own."""
     from samgate.api.local import local_gateway
 
     with local_gateway(Settings(engine=EngineSettings(name=request.param))) as target:

@@ -14,7 +14,7 @@ from tritonclient.utils import InferenceServerException
 from samgate.engines.load import DECODE_PROMPTS, ENCODE_BATCH
 from samgate.errors import CompileError, Unavailable
 from samgate.repository.models import model_name
-from samgate.variants.graphs import GRAPHS, GraphName, GraphSpec, graph_specs
+from samgate.variants.graphs import GRAPHS, GraphName, GraphSpec, TensorSpec, graph_specs
 from samgate.variants.spec import VariantSpec
 
 _REQUIRED: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder")
@@ -123,7 +123,12 @@ def _number(config: ModelConfig, parameter: str, default: int) -> int:
 def _check(graph: GraphSpec, config: ModelConfig, url: str) -> None:
     """Raises CompileError unless the model takes and gives what the graph does."""
     for ours, theirs in ((graph.inputs, config.input), (graph.outputs, config.output)):
-        expected = {tensor.name: tensor.dtype for tensor in ours}
-        found = {tensor.name: _DTYPES.get(tensor.data_type, str(tensor.data_type)) for tensor in theirs}
+        expected = {tensor.name: (tensor.dtype, _dims(tensor, graph)) for tensor in ours}
+        found = {tensor.name: (_DTYPES.get(tensor.data_type, "?"), list(tensor.dims)) for tensor in theirs}
         if expected != found:
             raise CompileError(f"{config.name} on Triton {url} has tensors {found}, not {expected}: build it anew")
+
+
+def _dims(tensor: TensorSpec, graph: GraphSpec) -> list[int]:
+    axes = tensor.shape[1:] if graph.batch else tensor.shape
+    return [size if isinstance(size, int) else -1 for size in axes]

@@ -1,0 +1,232 @@
+"""The engine on a real Triton: the embedded engine's bits, embeddings that stay where they are, deadlines and
+cancellation that arrive there."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tritonclient.grpc.aio import InferenceServerClient
+
+from samgate.config import EngineSettings, Settings, TritonSettings
+from samgate.domain import FloatArray, Survivors
+from samgate.engines.base import Decoded, Engine, Images, Prompts
+from samgate.engines.load import load_embedded, load_engine
+from samgate.engines.triton.engine import TritonEngine
+from samgate.engines.triton.load import endpoints, is_here
+from samgate.errors import CompileError, DeadlineExceeded, InvalidArgument, Unavailable
+from samgate.repository.profiles import PROFILES
+from samgate.triton import staging
+from samgate.triton.local import local_triton
+from samgate.triton.server import TritonServer
+from samgate.variants.mobilesam import SPEC
+
+F32 = EngineSettings(name="auto", precision="f32")
+EMBEDDING_BYTES = 4 * 2**20
+
+
+@pytest.fixture(scope="module")
+def embedded(installed: None) -> Iterator[Engine]:
+    engine = load_embedded(SPEC, F32, lambda message: None)
+    yield engine
+    asyncio.run(engine.close())
+
+
+@asynccontextmanager
+async def connected(server: TritonServer, **options: object) -> AsyncIterator[TritonEngine]:
+    triton = replace(TritonSettings(endpoints=server.grpc), **options)  # type: ignore[arg-type]
+    settings = Settings(engine=EngineSettings(name="triton"), triton=triton)
+    engine = await asyncio.to_thread(load_engine, SPEC, settings)
+    assert isinstance(engine, TritonEngine)
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+def soon() -> float:
+    return time.monotonic() + 60
+
+
+def photographs(count: int) -> Images:
+    y, x = np.mgrid[:1024, :1024]
+    pictures = []
+    for number in range(count):
+        disc = (x - 300 - 200 * number) ** 2 + (y - 400) ** 2 < 150**2
+        picture = np.stack([x // 5, y // 5, np.full_like(x, 100)], -1)
+        picture[disc] = (220, 190, 50)
+        pictures.append(picture)
+    return Images(np.array(pictures, np.uint8), np.array([[768, 1024]] * count, np.int32))
+
+
+def prompts(images: int, count: int, masks: bool = False) -> Prompts:
+    random = np.random.default_rng(count)
+    coords = random.uniform(100, 700, (images, count, 2, 2)).astype(np.float32)
+    labels = np.tile(np.array([1, -1], np.int32), (images, count, 1))
+    if not masks:
+        return Prompts(coords, labels)
+    logits = random.normal(0, 5, (images, count, 1, 256, 256)).astype(np.float32)
+    return Prompts(coords, labels, logits, np.ones((images, count), np.float32))
+
+
+Answers = tuple[list[FloatArray], Decoded, Decoded, Decoded, Survivors]
+
+
+async def everything(engine: Engine) -> Answers:
+    embeddings = await engine.encode(photographs(1), soon())
+    three = photographs(3)
+    # The embedded engine's encoder is compiled for one image; Triton's takes batches.
+    size = 3 if isinstance(engine, TritonEngine) else 1
+    for at in range(0, 3, size):
+        embeddings += await engine.encode(Images(three.pixels[at : at + size], three.valid[at : at + size]), soon())
+    several = [embeddings[index] for index in (2, 1, 3)]
+    return (
+        embeddings,
+        await engine.decode(embeddings[:1], prompts(1, 5), soon()),
+        await engine.decode(several, prompts(3, 2), soon()),
+        await engine.decode(several[:2], prompts(2, 2, masks=True), soon()),
+        await engine.survivors(embeddings[0], prompts(1, 16), 0.8, soon()),
+    )
+
+
+def assert_same(ours: Answers, theirs: Answers) -> None:
+    for one, other in zip(ours[0], theirs[0], strict=True):
+        assert np.array_equal(one, other)
+    for decoded, expected in zip(ours[1:4], theirs[1:4], strict=True):
+        assert isinstance(decoded, Decoded)
+        assert isinstance(expected, Decoded)
+        assert np.array_equal(decoded.low_res_masks, expected.low_res_masks)
+        assert np.array_equal(decoded.iou_predictions, expected.iou_predictions)
+    assert 0 < len(ours[4].masks) < 48
+    assert np.array_equal(ours[4].masks, theirs[4].masks)
+    assert np.array_equal(ours[4].kept, theirs[4].kept)
+    assert np.array_equal(ours[4].ious, theirs[4].ious)
+
+
+@pytest.mark.parametrize("shared_bytes", [256 * 2**20, 0, 6 * 2**20], ids=["shared memory", "gRPC", "too little of it"])
+async def test_the_embedded_engines_bits(triton: TritonServer, embedded: Engine, shared_bytes: int) -> None:
+    async with connected(triton, shared_memory_bytes=shared_bytes) as engine:
+        assert engine.precision == embedded.precision == "f32"
+        assert_same(await everything(engine), await everything(embedded))
+        assert engine.lent_bytes == 0
+
+
+async def test_survivors_in_two_calls_are_those_of_one(
+    installed: None, embedded: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on TensorRT, which has no graph whose output shapes depend on values."""
+    graphs = PROFILES["tensorrt"].graphs
+    assert "scores" in graphs
+    assert "survivors" not in graphs
+    monkeypatch.setattr(staging, "_PROFILE", replace(PROFILES["python-cpu"], graphs=graphs))
+    with local_triton([SPEC], precision="f32") as server:
+        async with connected(server) as engine:
+            (embedding,) = await engine.encode(photographs(1), soon())
+            for threshold in (0.8, 2.0, -math.inf):
+                ours = await engine.survivors(embedding, prompts(1, 16), threshold, soon())
+                theirs = await embedded.survivors(embedding, prompts(1, 16), threshold, soon())
+                assert np.array_equal(ours.kept, theirs.kept)
+                assert ours.masks.shape == theirs.masks.shape
+                # Another graph with other batches of prompts: rounding may differ, nothing else.
+                assert np.allclose(ours.ious, theirs.ious, atol=1e-5)
+                assert np.allclose(ours.masks, theirs.masks, atol=1e-2)
+
+
+async def test_embeddings_stay_where_the_encoder_wrote_them(triton: TritonServer) -> None:
+    async with connected(triton) as engine:
+        embeddings = await engine.encode(photographs(3), soon())
+        assert engine.lent_bytes == 3 * EMBEDDING_BYTES
+        addresses = [one.__array_interface__["data"][0] for one in embeddings]
+        assert addresses == [addresses[0] + index * EMBEDDING_BYTES for index in range(3)]
+        decoded = await engine.decode(embeddings[1:], prompts(2, 1), soon())
+        # Masks and predictions, but no copy of an embedding.
+        assert engine.lent_bytes == 3 * EMBEDDING_BYTES + decoded.low_res_masks.nbytes
+        del decoded, embeddings[1]
+        assert engine.lent_bytes == 2 * EMBEDDING_BYTES
+        embeddings.clear()
+        assert engine.lent_bytes == 0
+
+
+async def runs(server: TritonServer, model: str) -> int:
+    """How often the server has run ``model``."""
+    async with InferenceServerClient(server.grpc) as client:
+        statistics = await client.get_inference_statistics(model)
+    return int(statistics.model_stats[0].execution_count)
+
+
+async def test_cancellation_reaches_triton(triton: TritonServer) -> None:
+    async with connected(triton) as engine:
+        await engine.encode(photographs(1), soon())
+        before = await runs(triton, "mobilesam_encoder")
+        calls = [asyncio.create_task(engine.encode(photographs(1), soon())) for _ in range(4)]
+        await asyncio.sleep(0.1)
+        for call in calls[1:]:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        await engine.encode(photographs(1), soon())
+        # The first, the last, and at most one that had begun: which of the four is first is for the server to say.
+        assert await runs(triton, "mobilesam_encoder") - before <= 3
+        # What they were lent is out for as long as Triton might write to it.
+        assert engine.lent_bytes >= 3 * EMBEDDING_BYTES
+
+
+async def test_deadlines_reach_triton(triton: TritonServer) -> None:
+    async with connected(triton) as engine:
+        await engine.encode(photographs(1), soon())
+        before = await runs(triton, "mobilesam_encoder")
+        first = asyncio.create_task(engine.encode(photographs(2), soon()))
+        await asyncio.sleep(0.05)
+        started = time.monotonic()
+        with pytest.raises(DeadlineExceeded, match="mobilesam_encoder"):
+            await engine.encode(photographs(1), time.monotonic() + 0.1)
+        assert time.monotonic() - started < 1
+        await first
+        await engine.encode(photographs(1), soon())
+        assert await runs(triton, "mobilesam_encoder") - before == 2
+
+
+async def test_a_call_that_the_model_refuses_is_not_repeated_and_harms_nobody(triton: TritonServer) -> None:
+    async with connected(triton) as engine:
+        (embedding,) = await engine.encode(photographs(1), soon())
+        wrong = replace(prompts(1, 2), labels=np.ones((1, 3, 2), np.int32))
+        with pytest.raises(Unavailable, match="mobilesam_decoder on Triton"):
+            await engine.decode([embedding], wrong, soon())
+        assert await engine.healthy()
+        await engine.decode([embedding], prompts(1, 2), soon())
+
+
+def test_what_a_server_lacks_is_told_at_the_start(triton: TritonServer) -> None:
+    settings = Settings(engine=EngineSettings(name="triton"), triton=TritonSettings(endpoints=triton.grpc))
+    other = replace(SPEC, name="othersam")
+    with pytest.raises(Unavailable, match="othersam_encoder"):
+        load_engine(other, replace(settings, triton=replace(settings.triton, connect_timeout_s=0.5)))
+    unlike = replace(SPEC, embedding_shape=(256, 32, 32))
+    with pytest.raises(CompileError, match="build it anew"):
+        load_engine(unlike, settings)
+
+
+def test_nobody_there_is_told_with_what_to_do() -> None:
+    triton = TritonSettings(endpoints="127.0.0.1:9", connect_timeout_s=0.5)
+    settings = Settings(engine=EngineSettings(name="triton"), triton=triton)
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:9.*samgate triton up"):
+        load_engine(SPEC, settings)
+
+
+def test_endpoints_are_read_and_checked() -> None:
+    assert endpoints("a:1, b:2,a:1") == ["a:1", "b:2"]
+    for text in ("", " , ", "a", "a:", ":1", "a:b", "a:70000", "http://a:1"):
+        with pytest.raises(InvalidArgument, match=r"triton\.endpoints"):
+            endpoints(text)
+    assert [is_here(url) for url in ("localhost:1", "127.0.0.5:1", "[::1]:1", "10.0.0.1:1", "triton:1")] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
