@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from samgate import __version__
-from samgate.cli import bench, evaluate, everything, segment, serve, weights
+from samgate.cli import bench, evaluate, everything, repository, segment, serve, triton, weights
+from samgate.cli import compile as compile_
 from samgate.errors import SamgateError
 
 INTERRUPTED = 130
@@ -28,7 +29,10 @@ def build_parser() -> argparse.ArgumentParser:
     everything.add_parser(commands)
     weights.add_parsers(commands)
     evaluate.add_parser(commands)
+    compile_.add_parser(commands)
     bench.add_parser(commands)
+    repository.add_parser(commands)
+    triton.add_parser(commands)
     return parser
 
 

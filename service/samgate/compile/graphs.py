@@ -37,7 +37,7 @@ def ensure_graphs(spec: VariantSpec, report: Callable[[str], None] = lambda mess
     info = store.installed(spec)
     if info is None:
         raise NotInstalled(f"{spec.name} is not installed; install it with: samgate pull {spec.name}")
-    folder = home_folder("graphs") / f"{spec.name}-{_key(spec, info.sha256)}"
+    folder = home_folder("graphs") / f"{spec.name}-{graphs_key(spec, info.sha256)}"
     files = {name: folder / f"{name}.onnx" for name in GRAPHS}
     with file_lock(folder.with_suffix(".lock"), timeout_s=_EXPORT_TIMEOUT_S):
         if not folder.exists():
@@ -61,7 +61,8 @@ def _export(spec: VariantSpec, folder: Path) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _key(spec: VariantSpec, weights_sha256: str) -> str:
+def graphs_key(spec: VariantSpec, weights_sha256: str) -> str:
+    """What the content of the graphs depends on, as a short hash."""
     digest = hashlib.sha256(weights_sha256.encode())
     sizes = (spec.input_size, spec.embedding_shape, spec.low_res_size)
     tokens = (spec.single_mask_token, spec.multimask_tokens)

@@ -7,7 +7,7 @@ A :class:`VariantSpec` says everything the gateway has to know about a system, s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -63,13 +63,57 @@ class PublishedAccuracy:
     origin: str
 
 
+FloatArithmetic = Literal["f32", "bf16", "fp16"]
+Arithmetic = Literal["f32", "bf16", "fp16", "int8", "low"]
+"""``int8``: products of 8-bit integers, everything else as ``low``. ``low``: what a compile target calculates fastest
+beside int8, so its own matter; see :meth:`PrecisionPlan.on`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What graphs in low arithmetic have to reach before they are installed, and why that is enough to ask.
+
+    ``min_mask_iou``: the mean IoU of their masks with f32's. ``max_miou_loss``: by how much less than f32's their masks
+    may overlap with the ground truth in the mean, where there is one. Both 0 to 1.
+    """
+
+    min_mask_iou: float
+    max_miou_loss: float
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class PrecisionPlan:
     """Which arithmetic each graph runs in under one named precision, and why."""
 
-    encoder: Literal["f32", "bf16"]
-    decoder: Literal["f32", "bf16"]
+    encoder: Arithmetic
+    decoder: Arithmetic
     reason: str
+    gate: Gate
+
+    @property
+    def arithmetics(self) -> frozenset[Arithmetic]:
+        """All that occur."""
+        return frozenset((self.encoder, self.decoder))
+
+    def on(self, low: FloatArithmetic) -> PrecisionPlan:
+        """The plan where ``low`` is the fastest beside int8."""
+        return replace(self, decoder=low) if self.decoder == "low" else self
+
+
+@dataclass(frozen=True, slots=True)
+class Island:
+    """Nodes of a graph that calculate in f32 whatever the plan, and the reason.
+
+    A node belongs to it if it is one of ``operators`` (ONNX names) and ``names``, a regular expression, is found in its
+    name; with ``origins`` also everything that its inputs are calculated from.
+    """
+
+    name: str
+    operators: tuple[str, ...]
+    reason: str
+    names: str = ""
+    origins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,3 +177,7 @@ class VariantSpec:
     shapes: Shapes = field(default_factory=Shapes)
     precisions: dict[str, PrecisionPlan] = field(default_factory=dict)
     """By name; ``f32`` is always there. Insertion order is preference: first one that the CPU runs fast wins."""
+    islands: tuple[Island, ...] = ()
+    """What stays in f32 in graphs of low arithmetic; the first that a node belongs to counts it."""
+    unquantized: tuple[Island, ...] = ()
+    """What stays out of int8, and runs in whichever float arithmetic runs beside it."""

@@ -1,0 +1,127 @@
+"""``samgate repository build``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast, get_args
+
+from samgate.compile.graphs import GraphFiles, ensure_graphs
+from samgate.errors import InvalidArgument
+from samgate.repository.build import Differences, all_files, compare, place_models, write_files
+from samgate.repository.models import Batching
+from samgate.repository.profiles import PROFILES, Profile, get_profile
+from samgate.repository.tree import model_path
+from samgate.variants import VARIANTS, get_variant
+from samgate.variants.spec import VariantSpec
+
+DEFAULT_FOLDER = Path("model_repository")
+
+_DESCRIPTION = """\
+Write Triton's model repository from the variants' specs: configurations, and code where the backend runs Python.
+
+Run in a checkout, without options, it brings model_repository/ up to date. With --models and --output it writes a
+repository that Triton can serve, graphs included."""
+
+_EXAMPLES = """\
+examples:
+  samgate repository build
+  samgate repository build --check
+  samgate repository build --profile openvino --models --output /srv/models
+  samgate repository build --profile tensorrt --models --precision fp16 --compute-capability 8.9 --output /srv/models"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = commands.add_parser("repository", help="write Triton's model repository")
+    form = argparse.RawDescriptionHelpFormatter
+    build = parser.add_subparsers(metavar="COMMAND", required=True).add_parser(
+        "build", help="write or check it", description=_DESCRIPTION, epilog=_EXAMPLES, formatter_class=form
+    )
+    build.add_argument("--profile", choices=tuple(PROFILES), help="only this one (default: all)")
+    build.add_argument("--variants", help="comma-separated (default: all)")
+    build.add_argument(
+        "--output", type=Path, metavar="DIR", help=f"where to, a folder a profile (default {DEFAULT_FOLDER})"
+    )
+    build.add_argument(
+        "--batching",
+        choices=get_args(Batching),
+        default="formed",
+        help="formed: requests run as they come; bounded: and Triton limits its queue; dynamic: Triton merges requests "
+        "of several gateways (default formed)",
+    )
+    build.add_argument("--models", action="store_true", help="put the compiled graphs in as well (needs --output)")
+    build.add_argument("--precision", help="of TensorRT plans, such as fp16")
+    build.add_argument(
+        "--compute-capability", metavar="X.Y", help="of the GPU that TensorRT plans are for, such as 8.9"
+    )
+    build.add_argument("--check", action="store_true", help="write nothing; fail when what is there differs")
+    build.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write, or check."""
+    profiles = [get_profile(options.profile)] if options.profile else list(PROFILES.values())
+    names = options.variants.split(",") if options.variants else list(VARIANTS)
+    specs = [get_variant(name.strip()) for name in names]
+    batching = cast("Batching", options.batching)
+    folder = options.output or DEFAULT_FOLDER
+    if options.check:
+        return _check(folder, profiles, specs, batching)
+    if options.models and options.output is None:
+        raise InvalidArgument("--output", "--models needs a folder outside of the checkout, where graphs don't belong")
+    models = _models(profiles, specs, options) if options.models else {}
+    files = all_files(profiles, specs, batching)
+    write_files(folder, files)
+    place_models(folder, models)
+    print(f"{len(files)} files and {len(models)} compiled graphs written to {folder}")
+    return 0
+
+
+def _check(folder: Path, profiles: Sequence[Profile], specs: Sequence[VariantSpec], batching: Batching) -> int:
+    within = "" if len(profiles) > 1 else f"{profiles[0].name}/"
+    differences = compare(folder, all_files(profiles, specs, batching), within)
+    if not differences:
+        print(f"{folder} is what the specs say")
+        return 0
+    for problem, paths in _problems(differences).items():
+        for path in paths:
+            print(f"{problem}: {folder / path}", file=sys.stderr)
+    print("bring it up to date with: samgate repository build", file=sys.stderr)
+    return 1
+
+
+def _problems(differences: Differences) -> dict[str, tuple[str, ...]]:
+    return {
+        "differs": differences.differing,
+        "missing": differences.missing,
+        "superfluous": differences.superfluous,
+    }
+
+
+def _models(profiles: Sequence[Profile], specs: Sequence[VariantSpec], options: argparse.Namespace) -> dict[str, Path]:
+    return {
+        f"{profile.name}/{model_path(profile, spec.name, graph)}": files[graph]
+        for profile in profiles
+        for spec in specs
+        for files in (_graphs(profile, spec, options),)
+        for graph in profile.graphs
+    }
+
+
+def _graphs(profile: Profile, spec: VariantSpec, options: argparse.Namespace) -> GraphFiles:
+    if profile.backend != "tensorrt":
+        return ensure_graphs(spec, _report)
+    if options.precision is None or options.compute_capability is None:
+        raise InvalidArgument(
+            "--models", "TensorRT plans are made for one precision and GPU: give --precision and --compute-capability"
+        )
+    from samgate.compile.artifacts import installed_artifact
+
+    return installed_artifact(spec, "tensorrt", options.precision, options.compute_capability).files
+
+
+def _report(message: str) -> None:
+    print(f"samgate: {message} …", file=sys.stderr, flush=True)

@@ -1,0 +1,29 @@
+"""How TensorRT plans for Triton are made where no GPU is: in NVIDIA's Triton container, elsewhere.
+
+A plan runs on the very TensorRT that built it, so the image in ``deploy/tensorrt`` is the server's own, with samgate
+and the Python module of the TensorRT that is in it.
+"""
+
+from __future__ import annotations
+
+from samgate.variants.spec import VariantSpec
+
+TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:25.12-py3"
+"""The first choice for serving, too. Before 24.12 the containers had Python 3.10, which samgate doesn't run on."""
+
+IMAGE = "samgate-tensorrt"
+JOB = "deploy/tensorrt/compile-job.yaml"
+
+
+def commands(spec: VariantSpec, precision: str) -> str:
+    """The commands that compile ``spec`` in the container on a machine with a GPU, one a line."""
+    options = " --calibrate /calibration" if "int8" in spec.precisions[precision].arithmetics else ""
+    mounts = ' -v "$PWD/calibration:/calibration:ro"' if options else ""
+    run = f"docker run --rm --gpus all -v samgate:/var/lib/samgate{mounts} {IMAGE}"
+    return "\n".join(
+        (
+            f"docker build --file deploy/tensorrt/Dockerfile --tag {IMAGE} .",
+            f"{run} pull {spec.name}",
+            f"{run} compile {spec.name} --target tensorrt --precision {precision}{options}",
+        )
+    )

@@ -1,0 +1,67 @@
+"""f32 graphs → the ONNX graphs that a target compiles, or runs as they are."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from samgate.compile.precision import Typing, float_nodes, typed
+from samgate.compile.targets import Target
+from samgate.variants.graphs import GraphName
+from samgate.variants.spec import PrecisionPlan, VariantSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The ONNX file ``path``, what is known of its types, and how many ``seconds`` it took; ``in_graph`` is False
+    where not the graph says which nodes run in which type, but the runtime. ``int8_products`` are those of 8-bit
+    integers."""
+
+    path: Path
+    typing: Typing
+    in_graph: bool
+    seconds: float
+    int8_products: int
+
+
+def prepare(
+    spec: VariantSpec,
+    target: Target,
+    plan: PrecisionPlan,
+    name: GraphName,
+    source: Path,
+    folder: Path,
+    calibration: Sequence[Path],
+    report: Callable[[str], None],
+) -> Prepared:
+    """Writes the graph ``name`` of ``spec``, which is ``source`` in f32, into ``folder`` as ``plan`` wants it.
+
+    Args:
+        calibration: images, for int8.
+
+    Raises CompileError.
+    """
+    began = time.monotonic()
+    arithmetic = plan.encoder if name == "encoder" else plan.decoder
+    path, int8_products = folder / f"{name}.onnx", 0
+    if arithmetic == "int8":
+        from samgate.compile.quantize import quantize_encoder
+
+        int8_products = quantize_encoder(spec, source, path, calibration, report).int8_products
+    else:
+        shutil.copyfile(source, path)
+    model = onnx.load(path)
+    low = target.low if arithmetic == "int8" else arithmetic
+    if target.typed and (low == "fp16" or low == "bf16"):
+        report(f"typing {name} in {low}")
+        model, typing = typed(model, low, spec.islands)
+        onnx.save(model, path)
+    else:
+        nodes = float_nodes(model)
+        typing = Typing(nodes, {"the plan": nodes}, 0)
+    return Prepared(path, typing, target.typed or low == "f32", time.monotonic() - began, int8_products)

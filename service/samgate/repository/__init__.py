@@ -1,0 +1,1 @@
+"""Triton's model repository, generated from the variants' specs."""

@@ -1,0 +1,47 @@
+"""The files of a repository as text, by their path in it. Writing them is :mod:`samgate.repository.build`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import resources
+
+from samgate.repository.models import Batching, model_configs, model_name
+from samgate.repository.pbtxt import write_pbtxt
+from samgate.repository.profiles import Profile
+from samgate.variants.graphs import GraphName
+from samgate.variants.spec import VariantSpec
+
+VERSION = "1"
+"""The folder of the one version that each model has."""
+
+Parameters = Mapping[GraphName, Mapping[str, str]]
+"""Of the models of one variant."""
+
+
+def repository_files(
+    profile: Profile,
+    specs: Iterable[VariantSpec],
+    batching: Batching = "formed",
+    parameters: Mapping[str, Parameters] | None = None,
+) -> dict[str, str]:
+    """Configurations and code of the models of ``specs`` under ``profile``; ``parameters``, by variant, come on top."""
+    files: dict[str, str] = {}
+    given = parameters or {}
+    for spec in specs:
+        for config in model_configs(spec, profile, batching, given.get(spec.name)).values():
+            files[f"{config.name}/config.pbtxt"] = write_pbtxt(config)
+            if profile.backend == "python":
+                files[f"{config.name}/{VERSION}/{profile.entry_file}"] = python_model()
+    return files
+
+
+def model_path(profile: Profile, variant: str, graph: GraphName) -> str:
+    """Where the compiled graph belongs, which is never checked in."""
+    return f"{model_name(variant, graph)}/{VERSION}/{profile.model_file}"
+
+
+@cache
+def python_model() -> str:
+    """The source of the Python backend's models."""
+    return resources.files("samgate.repository").joinpath("python_model.py").read_text(encoding="utf-8")

@@ -1,0 +1,39 @@
+"""A Triton of one's own for the time of a block: installed if need be, with the variants that are installed here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from samgate.repository.models import Batching
+from samgate.triton.install import ensure_installed
+from samgate.triton.runs import new_run
+from samgate.triton.server import ServerOptions, TritonServer, silent
+from samgate.triton.staging import StagingOptions, stage
+from samgate.variants.spec import VariantSpec
+
+
+@contextmanager
+def local_triton(
+    specs: Sequence[VariantSpec],
+    *,
+    precision: str = "auto",
+    threads: int = 0,
+    batching: Batching = "formed",
+    options: ServerOptions | None = None,
+    report: Callable[[str], None] = silent,
+) -> Iterator[TritonServer]:
+    """A running server with the graphs of ``specs`` in the ``python-cpu`` profile, ready; gone after the block.
+
+    ``precision`` is a plan's name or ``auto``; ``threads`` are each model's, 0 for all cores. ``report`` gets a line
+    for what takes long. Raises TritonError, and what exporting the graphs raises.
+    """
+    installation = ensure_installed()
+    with new_run() as run:
+        stage(specs, run.models, StagingOptions(precision, threads, batching), report)
+        server = TritonServer(installation, run.models, run, options or ServerOptions())
+        try:
+            server.start(report)
+            yield server
+        finally:
+            server.stop()

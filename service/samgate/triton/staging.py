@@ -1,0 +1,68 @@
+"""A ``python-cpu`` repository to run here: its configurations fit this machine, its graphs are the installed ones."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import openvino as ov
+
+from samgate.compile.graphs import ensure_graphs
+from samgate.config import EngineSettings
+from samgate.engines.cpu import cpu_info, usable_cores
+from samgate.engines.load import choose_precision
+from samgate.repository.build import write_files
+from samgate.repository.models import Batching
+from samgate.repository.profiles import PROFILES
+from samgate.repository.tree import Parameters, model_path, repository_files
+from samgate.variants.graphs import GraphName
+from samgate.variants.spec import PrecisionPlan, VariantSpec
+from samgate.weights.home import home_folder, sha256_file
+
+_PROFILE = PROFILES["python-cpu"]
+
+
+@dataclass(frozen=True, slots=True)
+class StagingOptions:
+    """``precision``: ``auto`` or a plan's name; ``threads``: of each model, 0 for all cores."""
+
+    precision: str = "auto"
+    threads: int = 0
+    batching: Batching = "formed"
+
+
+def stage(
+    specs: Sequence[VariantSpec], folder: Path, options: StagingOptions, report: Callable[[str], None]
+) -> dict[str, str]:
+    """Writes the repository into ``folder`` and returns the chosen precision plan of each variant.
+
+    Raises NotInstalled, CompileError and InvalidArgument as exporting and choosing a precision do.
+    """
+    precisions: dict[str, str] = {}
+    parameters: dict[str, Parameters] = {}
+    links: dict[str, Path] = {}
+    for spec in specs:
+        files = ensure_graphs(spec, report)
+        precisions[spec.name] = choose_precision(spec, EngineSettings(precision=options.precision), "openvino")
+        plan = spec.precisions[precisions[spec.name]]
+        parameters[spec.name] = {
+            graph: _parameters(graph, files[graph], plan, options.threads or usable_cores())
+            | {"plan": precisions[spec.name]}
+            for graph in _PROFILE.graphs
+        }
+        links |= {model_path(_PROFILE, spec.name, graph): files[graph] for graph in _PROFILE.graphs}
+    write_files(folder, repository_files(_PROFILE, specs, options.batching, parameters))
+    for path, file in links.items():
+        (folder / path).symlink_to(file)
+    return precisions
+
+
+def _parameters(graph: GraphName, file: Path, plan: PrecisionPlan, threads: int) -> dict[str, str]:
+    precision = plan.encoder if graph == "encoder" else plan.decoder
+    # What the compiled graph depends on; with another of any it is another file.
+    parts = (sha256_file(file), ov.__version__, cpu_info().get("flags", ""), precision, str(threads))
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    blob = home_folder("blobs") / f"triton-{graph}-{precision}-{key}.blob"
+    return {"precision": precision, "threads": str(threads), "blob": str(blob)}
