@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from samgate.compile import artifacts
+from samgate.engines.graphs import runtime_graphs
+from samgate.errors import NotInstalled
 from samgate.variants.mobilesam import SPEC
 from samgate.weights.store import weights_path
 
@@ -62,3 +65,9 @@ def test_two_processes_export_once_and_later_ones_need_no_torch(home: Path) -> N
         blob.write_bytes(blob.read_bytes()[: blob.stat().st_size // 2])
     ended(load(home, WITHOUT_TORCH))
     assert all(blob.stat().st_size > 1_000_000 for blob in (home / "blobs").glob("*.blob"))
+
+
+def test_int8_runs_once_it_is_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, installed: None) -> None:
+    monkeypatch.setattr(artifacts, "home_folder", lambda name: tmp_path)
+    with pytest.raises(NotInstalled, match="samgate compile mobilesam --target openvino --precision int8 --calibrate"):
+        runtime_graphs(SPEC, "int8", "openvino", lambda message: None)

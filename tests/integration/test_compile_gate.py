@@ -15,7 +15,6 @@ from samgate.compile.graphs import GraphFiles, ensure_graphs
 from samgate.compile.photographs import spread
 from samgate.errors import InvalidArgument
 from samgate.evaluation.dataset import DatasetError
-from samgate.variants.gates import SAME
 from samgate.variants.graphs import GraphName
 from samgate.variants.mobilesam import SPEC
 
@@ -30,8 +29,8 @@ def graphs(installed: None) -> GraphFiles:
 
 @pytest.fixture(scope="module")
 def labelled(shared_data: Path) -> GateData:
-    """Three images of the evaluation data with their objects."""
-    return GateData(spread(GateData.from_paths(shared_data / "eval" / "instances.json", None).images, 3))
+    """Two images of the evaluation data with their objects."""
+    return GateData(spread(GateData.from_paths(shared_data / "eval" / "instances.json", None).images, 2))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +53,7 @@ def _damaged(graph: Path, out: Path, weight: int, factor: float) -> Path:
 def test_f32_equals_itself(graphs: GraphFiles, labelled: GateData) -> None:
     result = run_gate(SPEC, graphs, graphs, F32, labelled)
     assert result.passed
-    assert result.images == 3
+    assert result.images == 2
     assert {(one.graph, one.prompt) for one in result.agreements} == {
         ("decoder", "box"),
         ("masked_decoder", "box"),
@@ -80,7 +79,7 @@ def test_a_layer_without_weights_fails_against_masks_and_truth(
     assert result.mask_iou < 0.5
     assert result.mious is not None
     assert result.mious[0] - result.mious[1] > INT8.gate.max_miou_loss
-    assert result.summary().startswith("failed on 3 images")
+    assert result.summary().startswith("failed on 2 images")
 
 
 @pytest.mark.parametrize("name", ["decoder", "masked_decoder", "survivors", "scores"])
@@ -102,12 +101,11 @@ def test_values_that_overflow_count_as_no_mask(graphs: GraphFiles, photographs: 
     assert result.mask_iou == 0.0
 
 
-def test_bf16_of_this_cpu_passes_its_gate_but_not_f32_s(graphs: GraphFiles, labelled: GateData) -> None:
+def test_bf16_passes(graphs: GraphFiles, labelled: GateData) -> None:
     files = {name: graphs[name] for name in ("encoder", "decoder")}
     result = run_gate(SPEC, graphs, files, SPEC.precisions["bf16-encoder"], labelled)
     assert result.passed
-    assert 0.9 < result.mask_iou < 1.0
-    assert SAME.min_mask_iou > SPEC.precisions["bf16-encoder"].gate.min_mask_iou
+    assert result.mask_iou > 0.97
 
 
 def test_onnx_runtime_draws_what_openvino_does(graphs: GraphFiles, photographs: GateData) -> None:

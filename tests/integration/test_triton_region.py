@@ -130,7 +130,13 @@ region.lend(({MIB},), np.uint8)[0][:] = 1
 
 
 def test_regions_of_killed_processes_are_removed_and_live_ones_stay(region: Region) -> None:
-    program = "from samgate.engines.triton.region import Region; import os; r = Region(64); print(r.name, flush=True); os._exit(9)"
+    program = """
+import os
+from samgate.engines.triton.region import Region
+region = Region(64)
+print(region.name, flush=True)
+os._exit(9)
+"""
     name = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True).stdout.strip()
     assert name.startswith("samgate-gateway-")
     left = SHARED_MEMORY / name

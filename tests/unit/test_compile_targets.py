@@ -9,9 +9,8 @@ import pytest
 from samgate.compile.targets import TARGETS, TargetName, get_target, resolve_plan
 from samgate.compile.tensorrt import sm
 from samgate.compile.toolchain import find_toolchain
-from samgate.config import EngineSettings
-from samgate.engines import load
-from samgate.engines.load import choose_precision
+from samgate.engines import graphs
+from samgate.engines.graphs import choose_precision
 from samgate.errors import InvalidArgument
 from samgate.repository.profiles import PROFILES
 from samgate.variants import VARIANTS
@@ -51,15 +50,18 @@ def test_triton_serves_the_graphs_that_are_compiled_for_it() -> None:
 
 @pytest.mark.parametrize(("native", "best"), [(True, "bf16"), (False, "f32")])
 def test_auto_takes_what_the_cpu_runs_natively(monkeypatch: pytest.MonkeyPatch, native: bool, best: str) -> None:
-    monkeypatch.setattr(load, "has_native_bf16", lambda: native)
-    assert choose_precision(SPEC, EngineSettings(), "openvino") == best
-    assert choose_precision(SPEC, EngineSettings(), "onnxruntime") == "f32"
+    monkeypatch.setattr(graphs, "has_native_bf16", lambda: native)
+    assert choose_precision(SPEC, "auto", "openvino") == best
+    assert choose_precision(SPEC, "auto", "onnxruntime") == "f32"
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_engines_that_are_given_f32_graphs_refuse_compiled_precisions(precision: str) -> None:
-    with pytest.raises(InvalidArgument, match=r"samgate compile.*it runs: bf16, bf16-encoder, f32"):
-        choose_precision(SPEC, EngineSettings(precision=precision), "openvino")
+def test_a_precision_that_a_cpu_has_not_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match=r"'fp16' is not for openvino.*run: bf16, bf16-encoder, f32, int8"):
+        choose_precision(SPEC, "fp16", "openvino")
+    with pytest.raises(InvalidArgument, match=r"'bf16' is not for onnxruntime.*run: f32, int8"):
+        choose_precision(SPEC, "bf16", "onnxruntime")
+    with pytest.raises(InvalidArgument, match=r"'fp8' is no plan of mobilesam"):
+        choose_precision(SPEC, "fp8", "openvino")
 
 
 def test_capabilities_are_written_with_a_dot() -> None:

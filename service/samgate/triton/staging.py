@@ -9,16 +9,14 @@ from pathlib import Path
 
 import openvino as ov
 
-from samgate.compile.graphs import ensure_graphs
-from samgate.config import EngineSettings
 from samgate.engines.cpu import cpu_info, usable_cores
-from samgate.engines.load import choose_precision
+from samgate.engines.graphs import RuntimeGraphs, runtime_graphs
 from samgate.repository.build import write_files
 from samgate.repository.models import Batching
 from samgate.repository.profiles import PROFILES
 from samgate.repository.tree import Parameters, model_path, repository_files
 from samgate.variants.graphs import GraphName
-from samgate.variants.spec import PrecisionPlan, VariantSpec
+from samgate.variants.spec import VariantSpec
 from samgate.weights.home import home_folder, sha256_file
 
 _PROFILE = PROFILES["python-cpu"]
@@ -44,25 +42,22 @@ def stage(
     parameters: dict[str, Parameters] = {}
     links: dict[str, Path] = {}
     for spec in specs:
-        files = ensure_graphs(spec, report)
-        precisions[spec.name] = choose_precision(spec, EngineSettings(precision=options.precision), "openvino")
-        plan = spec.precisions[precisions[spec.name]]
+        graphs = runtime_graphs(spec, options.precision, "openvino", report)
+        precisions[spec.name] = graphs.plan
         parameters[spec.name] = {
-            graph: _parameters(graph, files[graph], plan, options.threads or usable_cores())
-            | {"plan": precisions[spec.name]}
-            for graph in _PROFILE.graphs
+            graph: _parameters(graph, graphs, options.threads or usable_cores()) for graph in _PROFILE.graphs
         }
-        links |= {model_path(_PROFILE, spec.name, graph): files[graph] for graph in _PROFILE.graphs}
+        links |= {model_path(_PROFILE, spec.name, graph): graphs.files[graph] for graph in _PROFILE.graphs}
     write_files(folder, repository_files(_PROFILE, specs, options.batching, parameters))
     for path, file in links.items():
         (folder / path).symlink_to(file)
     return precisions
 
 
-def _parameters(graph: GraphName, file: Path, plan: PrecisionPlan, threads: int) -> dict[str, str]:
-    precision = plan.encoder if graph == "encoder" else plan.decoder
+def _parameters(graph: GraphName, graphs: RuntimeGraphs, threads: int) -> dict[str, str]:
+    file, precision = graphs.files[graph], graphs.hints[graph]
     # What the compiled graph depends on; with another of any it is another file.
     parts = (sha256_file(file), ov.__version__, cpu_info().get("flags", ""), precision, str(threads))
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     blob = home_folder("blobs") / f"triton-{graph}-{precision}-{key}.blob"
-    return {"precision": precision, "threads": str(threads), "blob": str(blob)}
+    return {"plan": graphs.plan, "precision": precision, "threads": str(threads), "blob": str(blob)}
