@@ -56,7 +56,7 @@ def test_f32_equals_itself(graphs: GraphFiles, labelled: GateData) -> None:
     assert result.images == 2
     assert {(one.graph, one.prompt) for one in result.agreements} == {
         ("decoder", "box"),
-        ("masked_decoder", "box"),
+        ("masked_decoder", "point"),
         ("decoder", "point"),
         ("survivors", "point"),
         ("scores", "point"),
@@ -102,14 +102,14 @@ def test_values_that_overflow_count_as_no_mask(graphs: GraphFiles, photographs: 
 
 
 def test_bf16_passes(graphs: GraphFiles, labelled: GateData) -> None:
-    files = {name: graphs[name] for name in ("encoder", "decoder")}
+    files: GraphFiles = {"encoder": graphs["encoder"], "decoder": graphs["decoder"]}
     result = run_gate(SPEC, graphs, files, SPEC.precisions["bf16-encoder"], labelled)
     assert result.passed
     assert result.mask_iou > 0.97
 
 
 def test_onnx_runtime_draws_what_openvino_does(graphs: GraphFiles, photographs: GateData) -> None:
-    files = {name: graphs[name] for name in ("encoder", "decoder")}
+    files: GraphFiles = {"encoder": graphs["encoder"], "decoder": graphs["decoder"]}
     result = run_gate(SPEC, graphs, files, F32, photographs, runtime="onnxruntime")
     assert result.passed
     assert result.mask_iou == 1.0

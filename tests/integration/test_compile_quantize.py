@@ -57,7 +57,8 @@ def test_products_are_in_int8_but_for_the_spec_s_exceptions(quantized: tuple[Pat
     model = onnx.load(path)
     made_by = {name: node for node in model.graph.node for name in node.output}
     values = _values(model)
-    in_int8, in_float = [], []
+    in_int8: list[onnx.NodeProto] = []
+    in_float: list[onnx.NodeProto] = []
     for node in model.graph.node:
         if node.op_type in ("Conv", "MatMul"):
             sources = [made_by[name].op_type for name in node.input[:2] if name in made_by]

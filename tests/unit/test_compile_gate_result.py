@@ -8,6 +8,7 @@ import pytest
 
 from samgate.compile.gate import Agreement, GateResult
 from samgate.compile.photographs import spread
+from samgate.variants.graphs import GraphName
 from samgate.variants.spec import Gate
 
 GATE = Gate(min_mask_iou=0.9, max_miou_loss=0.02, reason="a test")
@@ -15,7 +16,7 @@ GATE = Gate(min_mask_iou=0.9, max_miou_loss=0.02, reason="a test")
 
 def _result(*ious: float, mious: tuple[float, float] | None = (0.75, 0.74)) -> GateResult:
     before, after = mious or (None, None)
-    graphs = ("decoder", "survivors", "masked_decoder")
+    graphs: tuple[GraphName, ...] = ("decoder", "survivors", "masked_decoder")
     agreements = (
         Agreement(graph, "point", 8, iou, 0.0, before, after) for graph, iou in zip(graphs, ious, strict=False)
     )

@@ -114,7 +114,10 @@ def test_the_python_backend_learns_shapes_and_arithmetic_from_parameters() -> No
     assert encoder == {
         "axes": "image:N,1024,1024,3 valid:N,2",
         "batch": "1",
+        "best_batch": "1",
+        "best_prompts": "16",
         "merge": "false",
+        "plan": "f32",
         "precision": "f32",
         "threads": "0",
     }

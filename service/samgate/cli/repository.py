@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast, get_args
 
@@ -63,7 +64,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(options: argparse.Namespace) -> int:
     """Write, or check."""
-    profiles = [get_profile(options.profile)] if options.profile else list(PROFILES.values())
+    chosen = [get_profile(options.profile)] if options.profile else list(PROFILES.values())
+    profiles = [
+        replace(profile, plan=options.precision) if options.precision and profile.backend == "tensorrt" else profile
+        for profile in chosen
+    ]
     names = options.variants.split(",") if options.variants else list(VARIANTS)
     specs = [get_variant(name.strip()) for name in names]
     batching = cast("Batching", options.batching)

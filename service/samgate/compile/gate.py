@@ -1,47 +1,32 @@
 """The accuracy gate: what graphs of a precision plan answer, against the f32 graphs, on photographs.
 
-Judged is what a client would get: boxes are answered by the single-mask token, points by the best predicted of the
-multimask tokens, so that a plan that ranks masks otherwise is seen as well as one that draws them otherwise. Every
-graph that makes or ranks masks is asked.
+Every graph that makes or ranks masks is asked, and no figure makes up for another: see
+:mod:`samgate.compile.questions`.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from samgate.compile.photographs import photographs, read_photograph, spread
-from samgate.domain import FloatArray, Frame, Prompt, UInt8Array
-from samgate.engines.base import Images
-from samgate.engines.cpu import usable_cores
-from samgate.engines.embedded import Graph
+from samgate.compile.questions import Graphs, PromptKind, Question, Runtime, ask, load_graphs, prompts_for
+from samgate.domain import FloatArray, Frame, UInt8Array
 from samgate.errors import InvalidArgument
 from samgate.evaluation.dataset import Instance, load_dataset
-from samgate.evaluation.prompts import box_prompt, centre_point
 from samgate.imaging.masks import finish
-from samgate.serving.prompting import group_prompts
 from samgate.variants.graphs import GraphName
-from samgate.variants.spec import Arithmetic, Gate, PrecisionPlan, VariantSpec
-
-Runtime = Literal["openvino", "onnxruntime"]
-PromptKind = Literal["box", "point"]
-Report = Callable[[str], None]
-_Graphs = Mapping[GraphName, Graph]
+from samgate.variants.spec import Gate, PrecisionPlan, VariantSpec
 
 MAX_IMAGES = 16
 PROMPTS_PER_IMAGE = 4
 """Of each kind. Four of 16 images tell a plan that fails from one that doesn't, in less than a minute on OpenVINO."""
 OTHER_MASK = 0.5
 """Below this IoU two masks count as masks of different things."""
-
-_ALL_SURVIVE = -1e4
-_Question = tuple[GraphName, PromptKind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +141,7 @@ def run_gate(
     candidate: Mapping[GraphName, Path],
     plan: PrecisionPlan,
     data: GateData,
-    report: Report = lambda message: None,
+    report: Callable[[str], None] = lambda message: None,
     runtime: Runtime = "openvino",
 ) -> GateResult:
     """Runs f32's graphs and the candidate's on ``data`` and compares their masks at the images' size.
@@ -174,8 +159,8 @@ def run_gate(
     """
     report(f"checking accuracy on {len(data.images)} images")
     f32 = PrecisionPlan("f32", "f32", reason="the reference", gate=plan.gate)
-    sides = [_load(reference, candidate, f32, runtime), _load(candidate, candidate, plan, runtime)]
-    collected: dict[_Question, list[tuple[float, ...]]] = {}
+    sides = load_graphs(reference, candidate, f32, runtime), load_graphs(candidate, candidate, plan, runtime)
+    collected: dict[Question, list[tuple[float, ...]]] = {}
     for image in data.images:
         for question, figures in _compare(spec, sides[0], sides[1], image):
             collected.setdefault(question, []).append(figures)
@@ -183,7 +168,7 @@ def run_gate(
     return GateResult(agreements, len(data.images), plan.gate)
 
 
-def _agreement(question: _Question, figures: Sequence[tuple[float, ...]]) -> Agreement:
+def _agreement(question: Question, figures: Sequence[tuple[float, ...]]) -> Agreement:
     graph, kind = question
     mask_iou, *truths = (float(value) for value in np.mean(figures, axis=0))
     other = float(np.mean([values[0] < OTHER_MASK for values in figures]))
@@ -192,99 +177,19 @@ def _agreement(question: _Question, figures: Sequence[tuple[float, ...]]) -> Agr
 
 
 def _compare(
-    spec: VariantSpec, reference: _Graphs, candidate: _Graphs, image: GateImage
-) -> Iterator[tuple[_Question, tuple[float, ...]]]:
+    spec: VariantSpec, reference: Graphs, candidate: Graphs, image: GateImage
+) -> Iterator[tuple[Question, tuple[float, ...]]]:
     """For each question and prompt: the IoU of both masks, and where there are labels of each with the truth."""
     pixels, frame = read_photograph(image.path, spec)
-    prompts = _prompts(image, frame)
+    prompts = prompts_for(image.instances, frame)
+    expected = ask(spec, reference, pixels, frame, prompts, {})
+    given = ask(spec, candidate, pixels, frame, prompts, expected)
     truths = [instance.mask() for instance in image.instances]
-    expected = _answer(spec, reference, pixels, frame, prompts, {})
-    given = _answer(spec, candidate, pixels, frame, prompts, expected)
     for question, masks in given.items():
         for index, low_res in enumerate(masks):
             before, after = (_mask(one, frame, spec) for one in (expected[question][index], low_res))
-            truth = truths[index : index + 1]
-            yield question, (_iou(before, after), *(_iou(one, known) for known in truth for one in (before, after)))
-
-
-def _prompts(image: GateImage, frame: Frame) -> dict[PromptKind, list[Prompt]]:
-    nothing, one = np.zeros((0, 2), np.float32), np.ones(1, np.int32)
-    if not image.instances:
-        height, width = frame.original
-        side = int(PROMPTS_PER_IMAGE**0.5)
-        steps = [(step + 0.5) / side for step in range(side)]
-        return {"point": [Prompt(np.array([[x * width, y * height]], np.float32), one) for y in steps for x in steps]}
-    boxes = [Prompt(nothing, one[:0], np.array(box_prompt(each), np.float32)) for each in image.instances]
-    points = [Prompt(np.array([centre_point(each.mask())], np.float32), one) for each in image.instances]
-    return {"box": boxes, "point": points}
-
-
-class _Loader(Protocol):
-    def load_graph(self, path: Path, precision: str, threads: int, batch: int | None = None) -> Graph: ...
-
-
-def _load(
-    files: Mapping[GraphName, Path], wanted: Mapping[GraphName, Path], plan: PrecisionPlan, runtime: Runtime
-) -> _Graphs:
-    loader = cast("_Loader", importlib.import_module(f"samgate.engines.{runtime}"))
-
-    def load(name: GraphName) -> Graph:
-        precision = _hint(plan.encoder if name == "encoder" else plan.decoder, plan, runtime)
-        return loader.load_graph(files[name], precision, usable_cores(), 1 if name == "encoder" else None)
-
-    return {name: load(name) for name in wanted}
-
-
-def _hint(arithmetic: Arithmetic, plan: PrecisionPlan, runtime: Runtime) -> str:
-    """What the runtime is told: int8 is in the graph, and what is beside it runs as the decoder does."""
-    if runtime == "onnxruntime":
-        return "f32"
-    return plan.decoder if arithmetic == "int8" else arithmetic
-
-
-def _answer(
-    spec: VariantSpec,
-    graphs: _Graphs,
-    pixels: Images,
-    frame: Frame,
-    prompts: Mapping[PromptKind, Sequence[Prompt]],
-    expected: Mapping[_Question, FloatArray],
-) -> dict[_Question, FloatArray]:
-    """The logits float32 ``[P, 256, 256]`` that answer each question. Prompts of the second round hold the first
-    round's masks: f32's, which are ``expected``, so that it is the graph that is compared and not its input."""
-    (embedding,) = graphs["encoder"]({"image": pixels.pixels, "valid": pixels.valid})
-    found: dict[_Question, FloatArray] = {}
-    first = next(iter(prompts))
-    for kind, members in prompts.items():
-        group = group_prompts(members, frame, spec, len(members))[0].prompts
-        inputs: dict[str, NDArray[Any]] = {
-            "image_embedding": embedding,
-            "point_coords": group.coords,
-            "point_labels": group.labels,
-        }
-        tokens = (spec.single_mask_token,) if kind == "box" else spec.multimask_tokens
-        masks, ious = (output[0] for output in graphs["decoder"](inputs))
-        found["decoder", kind] = _best(masks[:, tokens], ious[:, tokens])
-        if "masked_decoder" in graphs and kind == first:
-            earlier = expected.get(("decoder", kind), found["decoder", kind])[None, :, None]
-            present = np.ones((1, len(members)), np.float32)
-            second, _ = graphs["masked_decoder"](inputs | {"mask_input": earlier, "has_mask": present})
-            found["masked_decoder", kind] = second[0][:, spec.single_mask_token]
-        if kind == "point" and "scores" in graphs:
-            (scores,) = graphs["scores"](inputs)
-            found["scores", kind] = _best(masks[:, tokens], scores[0])
-        if kind == "point" and "survivors" in graphs:
-            left, kept, scores = graphs["survivors"](inputs | {"min_iou": np.array([_ALL_SURVIVE], np.float32)})
-            candidates = np.full((*scores[0].shape, *left.shape[1:]), -1.0, np.float32)
-            candidates[kept[:, 0], kept[:, 1]] = left
-            found["survivors", kind] = _best(candidates, scores[0])
-    return found
-
-
-def _best(masks: FloatArray, ious: FloatArray) -> FloatArray:
-    """Of ``masks`` ``[P, C, 256, 256]`` those with the highest of ``ious`` ``[P, C]``."""
-    best: FloatArray = masks[np.arange(len(masks)), ious.argmax(axis=1)]
-    return best
+            known = truths[index : index + 1]
+            yield question, (_iou(before, after), *(_iou(one, truth) for truth in known for one in (before, after)))
 
 
 def _mask(low_res: FloatArray, frame: Frame, spec: VariantSpec) -> UInt8Array:

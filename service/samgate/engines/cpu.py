@@ -7,6 +7,10 @@ import platform
 from functools import cache
 from pathlib import Path
 
+ENCODE_BATCH = 1
+DECODE_PROMPTS = 16
+"""Images and prompts that a call had best hold on a CPU: see :class:`~samgate.config.EngineSettings`."""
+
 _BF16_FLAGS = {"amx_bf16", "avx512_bf16"}
 
 

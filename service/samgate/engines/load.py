@@ -12,7 +12,7 @@ from typing import Protocol, cast
 
 from samgate.config import EngineSettings, Settings
 from samgate.engines.base import Capacity, Engine
-from samgate.engines.cpu import usable_cores
+from samgate.engines.cpu import DECODE_PROMPTS, ENCODE_BATCH, usable_cores
 from samgate.engines.embedded import EmbeddedEngine, Graph, LoadedGraphs
 from samgate.engines.graphs import RUNTIMES, RuntimeName, runtime_graphs
 from samgate.errors import InvalidArgument
@@ -21,9 +21,6 @@ from samgate.variants.graphs import GraphName
 from samgate.variants.spec import VariantSpec
 
 ENGINES = ("auto", "openvino", "onnxruntime", "triton")
-ENCODE_BATCH = 1
-DECODE_PROMPTS = 16
-"""What suits CPUs: see :class:`~samgate.config.EngineSettings`."""
 
 
 class _Runtime(Protocol):

@@ -72,6 +72,7 @@ def _model(
     spec: VariantSpec, profile: Profile, graph: GraphSpec, batching: Batching, parameters: Mapping[str, str]
 ) -> ModelConfig:
     own = _python_parameters(graph, batching) if profile.backend == "python" else {}
+    told = {"plan": profile.plan, "best_batch": str(profile.best_batch), "best_prompts": str(profile.best_prompts)}
     axis = _batch_axis(graph, profile)
     return ModelConfig(
         name=model_name(spec.name, graph.name),
@@ -91,7 +92,9 @@ def _model(
         version_policy=VersionPolicy(Latest(1)),
         dynamic_batching=_batching(axis, batching),
         model_warmup=tuple(_warmups(graph, axis, profile.warm_up_limit)),
-        parameters={key: Parameter(value) for key, value in {**profile.parameters, **own, **parameters}.items()},
+        parameters={
+            key: Parameter(value) for key, value in {**profile.parameters, **told, **own, **parameters}.items()
+        },
         # Tensors of megabytes that never come twice.
         response_cache=ResponseCache(enable=False),
     )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from samgate.engines.cpu import DECODE_PROMPTS, ENCODE_BATCH
 from samgate.errors import NotFound
 from samgate.repository.config import Kind
 from samgate.variants.graphs import GraphName
@@ -20,16 +21,14 @@ _ONE_CALL: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "sur
 _TWO_CALLS: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "scores")
 
 
-_CPU_PROMPTS = 16
-"""As many prompts as the gateway puts into one call on a CPU: more would only take longer to start with."""
-
-
 @dataclass(frozen=True, slots=True)
 class Profile:
     """One way. ``model_file`` is the compiled graph's name in a version's folder, ``entry_file`` what Triton opens.
 
-    ``batch_axis``: whether Triton knows of the first axis; where not, requests look the same, but Triton can't merge or
-    count them. ``optimisation_profiles``: whether an instance names the shapes that it is for.
+    ``plan`` is the precision plan that the graphs run in, ``best_batch`` and ``best_prompts`` are how many images and
+    prompts a call had best hold: the gateway asks for these. ``batch_axis``: whether Triton knows of the first axis;
+    where not, requests look the same, but Triton can't merge or count them. ``optimisation_profiles``: whether an
+    instance names the shapes that it is for.
     """
 
     name: ProfileName
@@ -40,6 +39,9 @@ class Profile:
     model_file: str
     graphs: tuple[GraphName, ...]
     kind: Kind
+    plan: str
+    best_batch: int = ENCODE_BATCH
+    best_prompts: int = DECODE_PROMPTS
     instances: Mapping[GraphName, int] = field(default_factory=dict)
     """One where a graph isn't named."""
     parameters: Mapping[str, str] = field(default_factory=dict)
@@ -62,6 +64,10 @@ PROFILES: dict[ProfileName, Profile] = {
             model_file="model.plan",
             graphs=_TWO_CALLS,
             kind=Kind.GPU,
+            plan="fp16",
+            # Of a GPU's size; not measured on one.
+            best_batch=8,
+            best_prompts=64,
             # Two: while one computes, the other's tensors are copied.
             instances={"encoder": 2, "decoder": 2},
             optimisation_profiles=True,
@@ -75,7 +81,8 @@ PROFILES: dict[ProfileName, Profile] = {
             model_file="model.onnx",
             graphs=_ONE_CALL,
             kind=Kind.CPU,
-            warm_up_limit=_CPU_PROMPTS,
+            plan="auto",
+            warm_up_limit=DECODE_PROMPTS,
             parameters={"NUM_STREAMS": "1", "PERFORMANCE_HINT": "LATENCY"},
             # The backend fixes a batch axis that it knows of to its largest size, and refuses or pads what is smaller.
             batch_axis=False,
@@ -89,6 +96,7 @@ PROFILES: dict[ProfileName, Profile] = {
             model_file="model.onnx",
             graphs=_ONE_CALL,
             kind=Kind.AUTO,
+            plan="f32",
             # Prompt counts change from call to call: one call's memory plan is of no use to the next.
             parameters={"enable_mem_pattern": "0"},
         ),
@@ -101,7 +109,8 @@ PROFILES: dict[ProfileName, Profile] = {
             model_file="model.onnx",
             graphs=_ONE_CALL,
             kind=Kind.CPU,
-            warm_up_limit=_CPU_PROMPTS,
+            plan="f32",
+            warm_up_limit=DECODE_PROMPTS,
         ),
     )
 }

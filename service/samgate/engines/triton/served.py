@@ -11,7 +11,7 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 from tritonclient.grpc.service_pb2 import ModelConfigResponse
 from tritonclient.utils import InferenceServerException
 
-from samgate.engines.load import DECODE_PROMPTS, ENCODE_BATCH
+from samgate.engines.cpu import DECODE_PROMPTS, ENCODE_BATCH
 from samgate.errors import CompileError, Unavailable
 from samgate.repository.models import model_name
 from samgate.variants.graphs import GRAPHS, GraphName, GraphSpec, TensorSpec, graph_specs
@@ -77,13 +77,14 @@ def _ask(spec: VariantSpec, url: str, until: float) -> Served:
     for graph, config in there.items():
         _check(graphs[graph], config, url)
     precisions = {config.parameters["plan"].string_value for config in there.values()}
-    if len(precisions) != 1:
-        raise CompileError(f"Triton {url} has {spec.name} in several precisions: {', '.join(sorted(precisions))}")
+    if len(precisions) != 1 or "" in precisions:
+        told = ", ".join(sorted(precisions - {""})) or "none"
+        raise CompileError(f"the models of {spec.name} on Triton {url} name not one precision plan, but {told}")
     instances = [sum(max(1, group.count) for group in there[graph].instance_group) or 1 for graph in _REQUIRED[:2]]
     return Served(
         graphs=frozenset(there),
         precision=precisions.pop(),
-        max_images=max(1, there["encoder"].max_batch_size),
+        max_images=there["encoder"].max_batch_size or max(one["N"].largest for one in spec.shapes.encoder),
         best_images=_number(there["encoder"], "best_batch", ENCODE_BATCH),
         best_prompts=_number(there["decoder"], "best_prompts", DECODE_PROMPTS),
         instances=min(instances),
@@ -123,12 +124,12 @@ def _number(config: ModelConfig, parameter: str, default: int) -> int:
 def _check(graph: GraphSpec, config: ModelConfig, url: str) -> None:
     """Raises CompileError unless the model takes and gives what the graph does."""
     for ours, theirs in ((graph.inputs, config.input), (graph.outputs, config.output)):
-        expected = {tensor.name: (tensor.dtype, _dims(tensor, graph)) for tensor in ours}
+        expected = {tensor.name: (tensor.dtype, _dims(tensor, graph, config.max_batch_size > 0)) for tensor in ours}
         found = {tensor.name: (_DTYPES.get(tensor.data_type, "?"), list(tensor.dims)) for tensor in theirs}
         if expected != found:
             raise CompileError(f"{config.name} on Triton {url} has tensors {found}, not {expected}: build it anew")
 
 
-def _dims(tensor: TensorSpec, graph: GraphSpec) -> list[int]:
-    axes = tensor.shape[1:] if graph.batch else tensor.shape
+def _dims(tensor: TensorSpec, graph: GraphSpec, batched: bool) -> list[int]:
+    axes = tensor.shape[1:] if graph.batch and batched else tensor.shape
     return [size if isinstance(size, int) else -1 for size in axes]

@@ -1,0 +1,132 @@
+"""The questions that the accuracy gate puts to graphs, and how the graphs' answers are read.
+
+A client's questions: a box is answered by the single-mask token, a point by the best predicted of the multimask tokens,
+so that graphs which rank masks otherwise are seen as well as graphs which draw them otherwise.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samgate.domain import FloatArray, Frame, Prompt
+from samgate.engines.base import Images
+from samgate.engines.cpu import usable_cores
+from samgate.engines.embedded import Graph
+from samgate.evaluation.dataset import Instance
+from samgate.evaluation.prompts import box_prompt, centre_point
+from samgate.serving.prompting import group_prompts
+from samgate.variants.graphs import GraphName
+from samgate.variants.spec import Arithmetic, PrecisionPlan, VariantSpec
+
+Runtime = Literal["openvino", "onnxruntime"]
+PromptKind = Literal["box", "point"]
+Graphs = Mapping[GraphName, Graph]
+Question = tuple[GraphName, PromptKind]
+"""Which graph makes, or ranks, the masks for prompts of which kind."""
+Answers = Mapping[Question, FloatArray]
+"""Logits float32 ``[P, 256, 256]``, one mask a prompt."""
+
+_NO_POINTS, _NO_LABELS = np.zeros((0, 2), np.float32), np.zeros(0, np.int32)
+_FOREGROUND = np.ones(1, np.int32)
+_GRID = (0.25, 0.75)
+_ALL_SURVIVE = -1e4
+_BACKGROUND = -1.0
+
+
+class _Loader(Protocol):
+    def load_graph(self, path: Path, precision: str, threads: int, batch: int | None = None) -> Graph: ...
+
+
+def load_graphs(
+    files: Mapping[GraphName, Path], names: Iterable[GraphName], plan: PrecisionPlan, runtime: Runtime
+) -> Graphs:
+    """The graphs ``names`` of ``files``. Raises CompileError."""
+    loader = cast("_Loader", importlib.import_module(f"samgate.engines.{runtime}"))
+
+    def load(name: GraphName) -> Graph:
+        precision = _hint(plan.encoder if name == "encoder" else plan.decoder, plan, runtime)
+        return loader.load_graph(files[name], precision, usable_cores(), 1 if name == "encoder" else None)
+
+    return {name: load(name) for name in names}
+
+
+def prompts_for(instances: Sequence[Instance], frame: Frame) -> dict[PromptKind, list[Prompt]]:
+    """A box and a point for each object, or a grid of points where there are no objects: points always."""
+    height, width = frame.original
+    centres = [centre_point(one.mask()) for one in instances] or [(x * width, y * height) for y in _GRID for x in _GRID]
+    points = [Prompt(np.array([centre], np.float32), _FOREGROUND) for centre in centres]
+    boxes = [Prompt(_NO_POINTS, _NO_LABELS, np.array(box_prompt(one), np.float32)) for one in instances]
+    return {"box": boxes, "point": points} if boxes else {"point": points}
+
+
+def ask(
+    spec: VariantSpec,
+    graphs: Graphs,
+    image: Images,
+    frame: Frame,
+    prompts: Mapping[PromptKind, Sequence[Prompt]],
+    expected: Answers,
+) -> Answers:
+    """What ``graphs`` answer.
+
+    Args:
+        image: a batch of one, which lies in ``frame``.
+        expected: f32's answers, empty for f32 itself. Second rounds start from its masks, so that only the graph
+            that makes the second differs.
+    """
+    (embedding,) = graphs["encoder"]({"image": image.pixels, "valid": image.valid})
+    inputs = {kind: _inputs(spec, embedding, frame, members) for kind, members in prompts.items()}
+    answers: dict[Question, FloatArray] = {}
+    for kind, feeds in inputs.items():
+        tokens = (spec.single_mask_token,) if kind == "box" else spec.multimask_tokens
+        masks, ious = (output[0] for output in graphs["decoder"](feeds))
+        answers["decoder", kind] = best(masks[:, tokens], ious[:, tokens])
+        if kind == "point":
+            answers |= {(name, kind): one for name, one in _ranked(graphs, feeds, masks[:, tokens])}
+    if "masked_decoder" in graphs:
+        earlier = expected.get(("decoder", "point"), answers["decoder", "point"])[None, :, None]
+        present = np.ones(earlier.shape[:2], np.float32)
+        masks, _ = graphs["masked_decoder"](inputs["point"] | {"mask_input": earlier, "has_mask": present})
+        answers["masked_decoder", "point"] = masks[0][:, spec.single_mask_token]
+    return answers
+
+
+def _inputs(
+    spec: VariantSpec, embedding: FloatArray, frame: Frame, prompts: Sequence[Prompt]
+) -> dict[str, NDArray[Any]]:
+    (group,) = group_prompts(prompts, frame, spec, len(prompts))
+    coords, labels = group.prompts.coords, group.prompts.labels
+    return {"image_embedding": embedding, "point_coords": coords, "point_labels": labels}
+
+
+def _ranked(
+    graphs: Graphs, inputs: Mapping[str, NDArray[Any]], masks: FloatArray
+) -> Iterator[tuple[GraphName, FloatArray]]:
+    """The answers of the graphs that SegEvery runs. ``masks`` ``[P, C, 256, 256]`` are the decoder's."""
+    if "scores" in graphs:
+        (scores,) = graphs["scores"](inputs)
+        yield "scores", best(masks, scores[0])
+    if "survivors" in graphs:
+        left, kept, scores = graphs["survivors"]({**inputs, "min_iou": np.array([_ALL_SURVIVE], np.float32)})
+        candidates = np.full_like(masks, _BACKGROUND)
+        candidates[kept[:, 0], kept[:, 1]] = left
+        yield "survivors", best(candidates, scores[0])
+
+
+def best(masks: FloatArray, ious: FloatArray) -> FloatArray:
+    """Of ``masks`` ``[P, C, 256, 256]`` those with the highest of ``ious`` ``[P, C]``: ``[P, 256, 256]``."""
+    found: FloatArray = masks[np.arange(len(masks)), ious.argmax(axis=1)]
+    return found
+
+
+def _hint(arithmetic: Arithmetic, plan: PrecisionPlan, runtime: Runtime) -> str:
+    """What the runtime is told: int8 is in the graph, and what is beside it runs as the decoder does."""
+    if runtime == "onnxruntime":
+        return "f32"
+    return plan.decoder if arithmetic == "int8" else arithmetic
