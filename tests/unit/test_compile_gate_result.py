@@ -20,7 +20,7 @@ def _result(*ious: float, mious: tuple[float, float] | None = (0.75, 0.74)) -> G
     agreements = (
         Agreement(graph, "point", 8, iou, 0.0, before, after) for graph, iou in zip(graphs, ious, strict=False)
     )
-    return GateResult(tuple(agreements), 2, GATE)
+    return GateResult(tuple(agreements), 2, GATE, {"encoder": (300.0, 200.0)})
 
 
 def test_every_graph_has_to_reach_the_mask_iou() -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from samgate.compile.artifacts import Artifact
     from samgate.compile.gate import GateData
+    from samgate.compile.manifest import Manifest
+    from samgate.variants.graphs import GraphName
 
 _DESCRIPTION = """\
 Compile a variant's graphs for a target, in one of its precision plans, and install the result.
@@ -135,15 +137,21 @@ def _table(artifacts: Sequence[Artifact]) -> Table:
     table = Table(title=title, caption=f"accuracy gate: {manifest.checked}", caption_justify="left")
     for column in ("GPU", "graph"):
         table.add_column(column)
-    for column in ("size", "built in", "nodes in f32"):
+    for column in ("size", "built in", "nodes in f32", "a call (in f32)"):
         table.add_column(column, justify="right")
     for one in (artifact.manifest for artifact in artifacts):
         for name, file in one.graphs.items():
             in_f32 = "runtime's choice" if file.f32_nodes is None else f"{sum(file.f32_nodes.values())} of {file.nodes}"
-            row = (one.compute_capability or "-", name, f"{file.size / 2**20:.1f} MiB", f"{file.seconds:.1f} s", in_f32)
-            table.add_row(*row)
+            size, built = f"{file.size / 2**20:.1f} MiB", f"{file.seconds:.1f} s"
+            table.add_row(one.compute_capability or "-", name, size, built, in_f32, _speed(one, name))
         table.add_section()
     return table
+
+
+def _speed(manifest: Manifest, graph: GraphName) -> str:
+    """As measured by the gate, where what it ran is what was compiled."""
+    measured = manifest.gate["milliseconds"].get(graph) if manifest.gate and not manifest.compute_capability else None
+    return f"{measured[1]:.0f} ms ({measured[0]:.0f} ms)" if measured else "-"
 
 
 def _write_report(path: Path, spec: VariantSpec, target: str, artifacts: Sequence[Artifact]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from samgate.compile.photographs import photographs, read_photograph, spread
-from samgate.compile.questions import Graphs, PromptKind, Question, Runtime, ask, load_graphs, prompts_for
+from samgate.compile.questions import TIMED, Graphs, PromptKind, Question, Runtime, ask, load_graphs, prompts_for
 from samgate.domain import FloatArray, Frame, UInt8Array
 from samgate.errors import InvalidArgument
 from samgate.evaluation.dataset import Instance, load_dataset
@@ -82,11 +82,13 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """All agreements, on ``images`` images, and the thresholds they are judged by."""
+    """All agreements, on ``images`` images, and the thresholds they are judged by. ``milliseconds`` are medians of a
+    call of f32's graph and of the candidate's, in turns: one image, and the decoder's prompts of one image."""
 
     agreements: tuple[Agreement, ...]
     images: int
     gate: Gate
+    milliseconds: Mapping[GraphName, tuple[float, float]]
 
     @property
     def mask_iou(self) -> float:
@@ -128,6 +130,7 @@ class GateResult:
             "images": self.images,
             "min_mask_iou": self.gate.min_mask_iou,
             "max_miou_loss": self.gate.max_miou_loss,
+            "milliseconds": {name: [round(one, 1) for one in both] for name, both in self.milliseconds.items()},
             "agreements": [
                 {name: round(value, 6) if isinstance(value, float) else value for name, value in asdict(one).items()}
                 for one in self.agreements
@@ -165,7 +168,9 @@ def run_gate(
         for question, figures in _compare(spec, sides[0], sides[1], image):
             collected.setdefault(question, []).append(figures)
     agreements = tuple(_agreement(question, figures) for question, figures in collected.items())
-    return GateResult(agreements, len(data.images), plan.gate)
+    f32_calls, calls = sides
+    milliseconds = {name: (f32_calls[name].milliseconds, calls[name].milliseconds) for name in TIMED}
+    return GateResult(agreements, len(data.images), plan.gate, milliseconds)
 
 
 def _agreement(question: Question, figures: Sequence[tuple[float, ...]]) -> Agreement:

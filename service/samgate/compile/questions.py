@@ -7,6 +7,8 @@ so that graphs which rank masks otherwise are seen as well as graphs which draw 
 from __future__ import annotations
 
 import importlib
+import statistics
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
@@ -27,6 +29,8 @@ from samgate.variants.spec import Arithmetic, PrecisionPlan, VariantSpec
 Runtime = Literal["openvino", "onnxruntime"]
 PromptKind = Literal["box", "point"]
 Graphs = Mapping[GraphName, Graph]
+TIMED: tuple[GraphName, ...] = ("encoder", "decoder")
+"""Graphs whose speed is told."""
 Question = tuple[GraphName, PromptKind]
 """Which graph makes, or ranks, the masks for prompts of which kind."""
 Answers = Mapping[Question, FloatArray]
@@ -43,15 +47,34 @@ class _Loader(Protocol):
     def load_graph(self, path: Path, precision: str, threads: int, batch: int | None = None) -> Graph: ...
 
 
+class Stopwatch:
+    """A graph that remembers how long its calls took."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._seconds: list[float] = []
+
+    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        started = time.perf_counter()
+        outputs = self._graph(inputs)
+        self._seconds.append(time.perf_counter() - started)
+        return outputs
+
+    @property
+    def milliseconds(self) -> float:
+        """The median over its calls."""
+        return 1000 * statistics.median(self._seconds)
+
+
 def load_graphs(
     files: Mapping[GraphName, Path], names: Iterable[GraphName], plan: PrecisionPlan, runtime: Runtime
-) -> Graphs:
+) -> dict[GraphName, Stopwatch]:
     """The graphs ``names`` of ``files``. Raises CompileError."""
     loader = cast("_Loader", importlib.import_module(f"samgate.engines.{runtime}"))
 
-    def load(name: GraphName) -> Graph:
+    def load(name: GraphName) -> Stopwatch:
         precision = _hint(plan.encoder if name == "encoder" else plan.decoder, plan, runtime)
-        return loader.load_graph(files[name], precision, usable_cores(), 1 if name == "encoder" else None)
+        return Stopwatch(loader.load_graph(files[name], precision, usable_cores(), 1 if name == "encoder" else None))
 
     return {name: load(name) for name in names}
 
