@@ -99,7 +99,8 @@ class Server:
         finished = await self._calls.drain(self._settings.drain_s)
         if not finished:
             log(logger, logging.WARNING, "drain timed out", calls_cancelled=self._calls.in_flight)
-        await self._server.stop(grace=0.5)
+        # Nothing is under way any more but refusals; on a busy machine even these take their time.
+        await self._server.stop(grace=5)
         await self.gateway.close()
 
 
