@@ -55,7 +55,8 @@ SPEC = VariantSpec(
         "int8": PrecisionPlan(
             encoder="int8",
             decoder="low",
-            reason="the encoder is nearly all of the work; the decoder's few products decide which mask is best",
+            reason="0.7580 and 0.5234 at two thirds of bf16's time an image; the decoder's few products, which decide "
+            "which mask is best, stay floats",
             gate=INT8,
         ),
     },
