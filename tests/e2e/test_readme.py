@@ -24,6 +24,9 @@ WRITES = {"-o", "--overlay"}
 @pytest.fixture
 def folder(tmp_path: Path, shared_data: Path) -> Path:
     shutil.copy(shared_data / "media" / "truck.jpg", tmp_path / "photo.jpg")
+    (tmp_path / "photos").mkdir()
+    for name in ("cars", "dogs", "groceries"):
+        shutil.copy(shared_data / "media" / f"{name}.jpg", tmp_path / "photos")
     return tmp_path
 
 

@@ -9,8 +9,10 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
+from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 
 from samgate.api.v1 import segmentation_pb2 as pb
@@ -144,3 +146,34 @@ def test_a_missing_variant_and_a_bad_flag_say_what_to_do() -> None:
         command = [*SERVE, "--pull", *flags]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         assert (ended.returncode, told in ended.stderr) == (1, True), ended.stderr
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_triton_of_its_own_is_started_again_and_goes_with_the_gateway(photo: bytes) -> None:
+    request = pb.SegmentRequest(image=pb.Image(encoded=photo), prompts=[pb.Prompt(points=[pb.Point(x=100, y=120)])])
+    with serving("--engine", "triton") as server, grpc.insecure_channel(server.target) as channel:
+        before = SegmentationStub(channel).Segment(request, timeout=60)
+        assert before.info.engine == "triton"
+        family = psutil.Process(server.running.pid).children(recursive=True)
+        (triton,) = [process for process in family if process.name() == "tritonserver"]
+        triton.kill()
+        until = time.monotonic() + 90
+        # Other points on the cached image: the decoder has to run, on an embedding from before.
+        while (outcome := segment_again(channel, request)) != "OK":
+            assert outcome == "UNAVAILABLE"
+            assert time.monotonic() < until
+            time.sleep(0.5)
+        family += psutil.Process(server.running.pid).children(recursive=True)
+        assert "starting it again" in server.end()
+    assert not [process for process in family if process.is_running()]
+    assert not list(Path("/dev/shm").glob(f"samgate-gateway-{server.running.pid}-*"))
+
+
+def segment_again(channel: grpc.Channel, request: pb.SegmentRequest) -> str:
+    """How ``request``, a pixel further, ends."""
+    request.prompts[0].points[0].x += 1
+    try:
+        answer = SegmentationStub(channel).Segment(request, timeout=60)
+    except grpc.RpcError as error:
+        return str(error.code().name)
+    return "OK" if answer.info.embedding_cached else "encoded anew"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
 from typing import Protocol, cast
 
 from samgate.config import EngineSettings, Settings
@@ -85,15 +86,23 @@ def load_embedded(spec: VariantSpec, settings: EngineSettings, report: Callable[
 
 @contextmanager
 def own_server(settings: Settings, report: Callable[[str], None]) -> Iterator[Settings]:
-    """``settings`` that name a Triton of our own, which runs inside the block, where they ask for Triton and name none;
-    else as they are. Raises what :func:`samgate.triton.local.local_triton` raises."""
+    """``settings`` that name a Triton of our own, where they ask for Triton and name none; else as they are. It runs
+    inside the block, started again should it die. Raises what :func:`samgate.triton.local.local_triton` raises."""
     if not wants_triton(settings.engine) or settings.triton.endpoints:
         yield settings
         return
     from samgate.triton.local import local_triton
+    from samgate.triton.supervisor import supervise
 
     specs = [get_variant(name.strip()) for name in settings.variants.split(",") if name.strip()]
     with local_triton(
         specs, precision=settings.engine.precision, threads=settings.engine.threads, report=report
     ) as server:
-        yield replace(settings, triton=replace(settings.triton, endpoints=server.grpc))
+        stop = Event()
+        watcher = Thread(target=supervise, args=(server, stop, report), name="triton-supervisor", daemon=True)
+        watcher.start()
+        try:
+            yield replace(settings, triton=replace(settings.triton, endpoints=server.grpc))
+        finally:
+            stop.set()
+            watcher.join()
