@@ -21,6 +21,7 @@ import pytest
 from samgate.api.server import load_models, running
 from samgate.client import AsyncClient
 from samgate.config import EngineSettings, Settings
+from samgate.engines.base import Images, Prompts
 from samgate.engines.triton.engine import TritonEngine
 from samgate.engines.triton.region import SHARED_MEMORY
 from samgate.errors import SamgateError
@@ -107,7 +108,9 @@ class Load:
 @asynccontextmanager
 async def loaded(tmp_path: Path, *servers: TritonServer, **triton: object) -> AsyncIterator[Load]:
     """A gateway on ``servers``. At the end it must have given back all that it lent."""
-    settings = Settings(engine=EngineSettings(name="triton"), cache=replace(Settings().cache, max_bytes=32 * 2**20))
+    settings = Settings(
+        engine=EngineSettings(name="triton", max_encode_batch=2), cache=replace(Settings().cache, max_bytes=32 * 2**20)
+    )
     options = {"endpoints": ",".join(server.grpc for server in servers), "call_timeout_s": 5.0} | triton
     settings = replace(settings, triton=replace(settings.triton, **options))  # type: ignore[arg-type]
     before = regions()
@@ -170,6 +173,14 @@ async def test_without_another_the_fallback_serves(server: TritonServer, tmp_pat
 
         async def kill() -> None:
             server.process.kill()
+            await asyncio.sleep(1)
+            # Several images at once as well, and prompts on several embeddings of before.
+            pictures = np.zeros((2, 1024, 1024, 3), np.uint8)
+            deadline = time.monotonic() + 30
+            embeddings = await load.engine.encode(Images(pictures, np.full((2, 2), 1024, np.int32)), deadline)
+            coords, labels = np.full((2, 1, 2, 2), 300, np.float32), np.tile(np.array([1, -1], np.int32), (2, 1, 1))
+            decoded = await load.engine.decode(embeddings, Prompts(coords, labels), deadline)
+            assert decoded.low_res_masks.shape == (2, 1, 4, 256, 256)
 
         await load.during(kill)
         assert set(load.outcomes) == {"ok"}

@@ -104,11 +104,14 @@ class TritonEngine:
         runs = self._runs(embeddings, prompts)
         if len(runs) == 1:
             return await self._decode(_joined(embeddings), prompts, deadline)
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._decode(_joined(embeddings[run]), _share(prompts, run), deadline))
-                for run in runs
-            ]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._decode(_joined(embeddings[run]), _share(prompts, run), deadline))
+                    for run in runs
+                ]
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
         decoded = [task.result() for task in tasks]
         return Decoded(
             np.concatenate([one.low_res_masks for one in decoded]),

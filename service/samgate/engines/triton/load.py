@@ -25,9 +25,15 @@ def connect(spec: VariantSpec, settings: Settings, report: Callable[[str], None]
     triton = settings.triton
     urls = endpoints(triton.endpoints)
     served = ask(spec, urls, triton.connect_timeout_s, report)
+    capacity = Capacity(
+        max_images=min(settings.engine.max_encode_batch or served.best_images, served.max_images),
+        max_prompts=settings.engine.max_decode_prompts or served.best_prompts,
+        parallel_calls=max(1, triton.calls_per_instance * served.instances * len(urls)),
+    )
     fallback = None
     if triton.fallback:
-        local = replace(settings.engine, name="auto", precision=served.precision)
+        # It gets the batches that were formed for the servers.
+        local = replace(settings.engine, name="auto", precision=served.precision, max_encode_batch=capacity.max_images)
         fallback = load_embedded(spec, local, report)
     remove_abandoned()
     return TritonEngine(
@@ -36,11 +42,7 @@ def connect(spec: VariantSpec, settings: Settings, report: Callable[[str], None]
         [(url, is_here(url)) for url in urls],
         triton.shared_memory_bytes,
         Patience(triton.call_timeout_s, triton.outage_s),
-        Capacity(
-            max_images=min(settings.engine.max_encode_batch or served.best_images, served.max_images),
-            max_prompts=settings.engine.max_decode_prompts or served.best_prompts,
-            parallel_calls=max(1, triton.calls_per_instance * served.instances * len(urls)),
-        ),
+        capacity,
         fallback,
     )
 
