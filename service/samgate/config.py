@@ -12,10 +12,12 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
 from samgate.errors import InvalidArgument
+from samgate.scheduling.policy import POLICIES
 from samgate.variants import DEFAULT_VARIANT
 
 T = TypeVar("T")
 
+_MAX_WEIGHT = 1000.0
 _BOOLS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -33,9 +35,9 @@ class Limits:
     """Of one prompt."""
     max_everything_prompts: int = 32_768
     """Of one SegmentEverything call, over all of its crops."""
-    max_concurrent_calls: int = 64
-    """In flight at once; more are refused with RESOURCE_EXHAUSTED."""
-    max_queued: int = 256
+    max_concurrent_calls: int = 256
+    """In flight at once; more are refused with RESOURCE_EXHAUSTED. Fewer while answers are late."""
+    max_queued: int = 1024
     """Pieces of work (an image to encode, a group of prompts to decode) that may wait for an engine."""
 
 
@@ -88,6 +90,39 @@ class Cache:
 
 
 @dataclass(frozen=True, slots=True)
+class Scheduling:
+    """Who answers what when."""
+
+    policy: str = "samgate"
+    """How operating points are chosen; the others, of samgate.scheduling.policy, are there to be compared with."""
+    profile: str = ""
+    """File of `samgate profile` to go by; empty takes the one that is installed, or measures quickly."""
+    yield_s: float = 0.04
+    """How long a chunk of SegmentEverything may keep an interactive request waiting."""
+    client_header: str = ""
+    """Name of the metadata in which a trusted proxy says who asks, for fair shares. Empty: who connects."""
+    client_weights: str = ""
+    """Shares of clients other than 1, such as "batch=0.5,studio=3"."""
+
+    @property
+    def weight_of(self) -> dict[str, float]:
+        """``client_weights``, parsed. Raises InvalidArgument."""
+        weights: dict[str, float] = {}
+        for entry in filter(None, (part.strip() for part in self.client_weights.split(","))):
+            name, _, text = entry.rpartition("=")
+            try:
+                weight = float(text)
+            except ValueError:
+                weight = 0.0
+            if not name or not 0 < weight <= _MAX_WEIGHT:
+                raise InvalidArgument(
+                    "scheduling.client_weights", f"{entry!r} is not CLIENT=WEIGHT with a weight above 0, at most 1000"
+                )
+            weights[name] = weight
+        return weights
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The whole tree."""
 
@@ -96,11 +131,14 @@ class Settings:
     http_host: str = "127.0.0.1"
     http_port: int = 8080
     variants: str = DEFAULT_VARIANT
-    """Comma-separated; requests that name none get the first."""
+    """Comma-separated variants, or operating points such as ``mobilesam:int8``; requests that name none get the most
+    accurate that meets their deadline."""
     drain_s: float = 30.0
     """After SIGTERM, calls in flight have this long to finish."""
-    default_deadline_s: float = 300.0
-    """Of calls that come without one."""
+    default_deadline_s: float = 30.0
+    """Of Segment and Embed calls that come without one."""
+    default_everything_deadline_s: float = 300.0
+    """Of SegmentEverything calls that come without one."""
     log_level: str = "INFO"
     log_format: str = "text"
     """``text`` for people, ``json`` for machines."""
@@ -108,6 +146,7 @@ class Settings:
     engine: EngineSettings = field(default_factory=EngineSettings)
     triton: TritonSettings = field(default_factory=TritonSettings)
     cache: Cache = field(default_factory=Cache)
+    scheduling: Scheduling = field(default_factory=Scheduling)
 
     def __post_init__(self) -> None:
         for path, value in _leaves(self):
@@ -117,6 +156,9 @@ class Settings:
             section, name = path.split(".")
             if getattr(getattr(self, section), name) < 1:
                 raise InvalidArgument(path, "must be at least 1")
+        if self.scheduling.policy not in POLICIES:
+            raise InvalidArgument("scheduling.policy", f"{self.scheduling.policy!r} is none of {', '.join(POLICIES)}")
+        _ = self.scheduling.weight_of
 
 
 def _leaves(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:

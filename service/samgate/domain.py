@@ -37,20 +37,26 @@ class Frame:
     """Where an image lies in the encoder's square input. Sizes are (height, width) in pixels.
 
     ``original`` is the image's size, ``resized`` the part of the ``side`` × ``side`` input that it fills, from the
-    top left corner; the rest is padding.
+    top left corner; the rest is padding. Prompts are in another frame: the same padded square, but ``prompt_side``
+    pixels wide, whatever the encoder's side. Low-res masks cover this square, too.
     """
 
     original: tuple[int, int]
     resized: tuple[int, int]
     side: int
+    prompt_side: int = 1024
 
-    def to_input(self, coords: FloatArray) -> FloatArray:
-        """Coordinates ``[..., 2]`` (x, y) in image pixels → encoder-input pixels (upstream's ``apply_coords``)."""
+    def to_prompt(self, coords: FloatArray) -> FloatArray:
+        """Coordinates ``[..., 2]`` (x, y) in image pixels → pixels of the prompt frame.
+
+        Upstream's ``apply_coords`` where both frames are one. Where they aren't, a coordinate still lands on the pixel
+        that it is meant for: the scale is that of ``resized``, whose rounding moved the pixels.
+        """
         scale = np.array(
             [self.resized[1] / self.original[1], self.resized[0] / self.original[0]],
             dtype=np.float64,
         )
-        return np.asarray(coords * scale, dtype=np.float32)
+        return np.asarray(coords * (scale * (self.prompt_side / self.side)), dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)

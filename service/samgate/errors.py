@@ -5,10 +5,12 @@
     ├── NotFound               NOT_FOUND            no such variant, or the embedding's handle has expired
     ├── NotInstalled           FAILED_PRECONDITION  a known variant whose weights or graphs are missing here
     ├── Overloaded             RESOURCE_EXHAUSTED   a queue or an answer would pass its bound
+    ├── Infeasible             FAILED_PRECONDITION  what was asked for is beyond what is served, however idle
     ├── DeadlineExceeded       DEADLINE_EXCEEDED    the deadline passed before the work was started or done
     ├── Unavailable            UNAVAILABLE          draining, or the engine cannot serve now: retry elsewhere
     ├── WeightsError           FAILED_PRECONDITION  weights can't be had, or are not what they should be
-    └── CompileError           FAILED_PRECONDITION  a graph can't be exported, compiled or loaded here
+    ├── CompileError           FAILED_PRECONDITION  a graph can't be exported, compiled or loaded here
+    └── ProfileError           FAILED_PRECONDITION  a profile is damaged, or of another machine or other points
 
 Messages are written for the person who has to act on them; nothing secret goes into one.
 """
@@ -67,6 +69,21 @@ class Overloaded(SamgateError):
         self.retry_after_s = retry_after_s
 
 
+class Infeasible(SamgateError):
+    """Not even an idle server with what is installed here can do what was asked.
+
+    Args:
+        message: what was asked for, and what could be done.
+        smallest_deadline_s: the least time that would do, or None when time isn't what is missing.
+    """
+
+    status = "FAILED_PRECONDITION"
+
+    def __init__(self, message: str, smallest_deadline_s: float | None = None) -> None:
+        super().__init__(message)
+        self.smallest_deadline_s = smallest_deadline_s
+
+
 class DeadlineExceeded(SamgateError):
     """The caller's deadline has passed; the work was not started or not finished."""
 
@@ -87,5 +104,11 @@ class WeightsError(SamgateError):
 
 class CompileError(SamgateError):
     """A graph can't be exported, compiled or loaded."""
+
+    status = "FAILED_PRECONDITION"
+
+
+class ProfileError(SamgateError):
+    """A profile can't be used here; the message says why, and what to run."""
 
     status = "FAILED_PRECONDITION"

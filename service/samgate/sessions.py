@@ -60,6 +60,11 @@ class EmbeddingCache:
         self._entries.move_to_end(key)
         return entry.embedding
 
+    def held(self, key: str) -> bool:
+        """Whether the embedding called ``key`` is held. Doesn't count as use."""
+        self._expire()
+        return key in self._entries
+
     async def get_or_make(self, key: str, make: Callable[[], Awaitable[Embedding]]) -> tuple[Embedding, bool]:
         """The embedding called ``key`` and whether it was there, or being made, already.
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samgate.api.server import load_models, running
+from samgate.api.server import load_models, load_profile, running
 from samgate.client import AsyncClient
 from samgate.config import EngineSettings, Settings
 from samgate.engines.base import Images, Prompts
@@ -58,7 +58,8 @@ class Load:
 
     @property
     def engine(self) -> TritonEngine:
-        engine = self.gateway.models["mobilesam"].engine
+        (model,) = self.gateway.models.values()
+        engine = model.engine
         assert isinstance(engine, TritonEngine)
         return engine
 
@@ -115,7 +116,8 @@ async def loaded(tmp_path: Path, *servers: TritonServer, **triton: object) -> As
     settings = replace(settings, triton=replace(settings.triton, **options))  # type: ignore[arg-type]
     before = regions()
     models = await asyncio.to_thread(load_models, settings, lambda message: None)
-    async with running(settings, models, f"unix:{tmp_path / 'socket'}", http=False) as (server, _):
+    profile = await load_profile(settings, models, lambda message: None)
+    async with running(settings, models, profile, f"unix:{tmp_path / 'socket'}", http=False) as (server, _):
         load = Load(server.gateway, server.target)
         yield load
         engine = load.engine

@@ -17,6 +17,7 @@ from samgate.cli import everything, output, segment
 from samgate.client import (
     AnswerInfo,
     Client,
+    Decision,
     Everything,
     EverythingMask,
     Format,
@@ -30,7 +31,10 @@ from samgate.domain import Polygon
 from samgate.errors import SamgateError
 from samgate.imaging import formats
 
-INFO = AnswerInfo("mobilesam", "bf16", "openvino", False, None, Timings(1, 2, 3, 4, 5, 15))
+CHOSEN = Decision("named", 0.7, 1, 2, 0)
+INFO = AnswerInfo(
+    "mobilesam", "bf16", "openvino", False, None, Timings(1, 2, 3, 4, 5, 15), Decision("named", 0.7, 1, 2, 0)
+)
 SIZE = (6, 9)
 
 

@@ -10,6 +10,7 @@ import pytest
 from samgate.client import (
     AnswerInfo,
     Client,
+    Decision,
     EmbeddedImage,
     Everything,
     EverythingMask,
@@ -24,7 +25,7 @@ from samgate.domain import BoolArray, Format, Rle
 from samgate.errors import InvalidArgument, NotFound
 from samgate.imaging import formats
 
-INFO = AnswerInfo("mobilesam", "f32", "e", False, None, Timings(0, 0, 0, 0, 0, 0))
+INFO = AnswerInfo("mobilesam", "f32", "e", False, None, Timings(0, 0, 0, 0, 0, 0), Decision("named", 0.7, 1, 2, 0))
 SIZE = (60, 90)
 
 

@@ -15,12 +15,15 @@ from samgate.client import EmbeddedImage, Format, Handle, Selection, messages, p
 from samgate.client.generator import run_lengths
 from samgate.client.images import RAW_MAX_BYTES, image_message
 from samgate.client.prompts import one_or_many
-from samgate.client.results import AnswerInfo, EverythingMask, EverythingSummary, Progress, Timings
+from samgate.client.results import AnswerInfo, Decision, EverythingMask, EverythingSummary, Progress, Timings
 from samgate.domain import BoolArray, Rle
 from samgate.errors import InvalidArgument, SamgateError
 from samgate.imaging import formats
 
-INFO = AnswerInfo("v", "f32", "e", False, Handle("h"), Timings(1, 2, 3, 4, 5, 15))
+INFO = AnswerInfo("v", "f32", "e", False, Handle("h"), Timings(1, 2, 3, 4, 5, 15), Decision("named", 0.5, 1, 2, 0))
+
+
+ANY = messages.Choice()
 
 
 def disc(height: int = 37, width: int = 53) -> BoolArray:
@@ -46,9 +49,9 @@ def mask_message(mask: BoolArray, form: Format) -> pb.Mask:
 
 
 def test_the_public_names_are_these_and_exist() -> None:
-    names = """AnswerInfo AsyncClient Client EmbeddedImage Everything EverythingEvent EverythingMask EverythingSummary
-    Format GridOptions Handle ImageLike Mask Progress Prompt SamAutomaticMaskGenerator SamPredictor Segmentation
-    Selection Timings VariantInfo prompt"""
+    names = """AnswerInfo AsyncClient Client Decision EmbeddedImage Everything EverythingEvent EverythingMask
+    EverythingSummary Format GridOptions Handle ImageLike Mask OperatingPointInfo Priority Progress Prompt
+    SamAutomaticMaskGenerator SamPredictor Segmentation Selection Timings VariantInfo prompt"""
     assert samgate.client.__all__ == names.split()
     assert all(hasattr(samgate.client, name) for name in names.split())
 
@@ -134,7 +137,9 @@ def test_unusable_images_are_refused(image: object) -> None:
 def test_a_request_holds_what_was_asked() -> None:
     logits = np.arange(65536, dtype=np.float32).reshape(256, 256)
     one = prompt(points=[[1, 2], [3, 4]], labels=[1, 0], box=[0, 1, 2, 3], mask_logits=logits)
-    request = messages.segment_request(b"x", [one], "best", Format.PACKED_BITS, True, "v")
+    choice = messages.Choice("v", 0.5, "bulk")
+    request = messages.segment_request(b"x", [one], "best", Format.PACKED_BITS, True, choice)
+    assert (request.variant, request.min_accuracy, request.priority) == ("v", 0.5, pb.PRIORITY_BULK)
     assert request.selection == pb.MASK_SELECTION_BEST
     assert request.format == pb.MASK_FORMAT_PACKED_BITS
     assert request.return_logits
@@ -143,7 +148,7 @@ def test_a_request_holds_what_was_asked() -> None:
     assert sent.box == pb.Box(x0=0, y0=1, x1=2, y1=3)
     assert np.array_equal(np.frombuffer(sent.mask_logits, "<f4"), logits.ravel())
     assert (
-        not messages.segment_request(b"x", [prompt(points=[0, 0])], "multi", "rle", False, "")
+        not messages.segment_request(b"x", [prompt(points=[0, 0])], "multi", "rle", False, ANY)
         .prompts[0]
         .HasField("box")
     )
@@ -151,17 +156,22 @@ def test_a_request_holds_what_was_asked() -> None:
 
 def test_unknown_words_are_answered_with_the_known() -> None:
     with pytest.raises(InvalidArgument, match=r"selection: must be one of single, multi, best, is 'all'"):
-        messages.segment_request(b"x", [], "all", "rle", False, "")
+        messages.segment_request(b"x", [], "all", "rle", False, ANY)
     with pytest.raises(InvalidArgument, match=r"format: must be one of rle, .*, is 'bmp'"):
-        messages.segment_request(b"x", [], Selection.BEST, "bmp", False, "")
+        messages.segment_request(b"x", [], Selection.BEST, "bmp", False, ANY)
+
+
+def test_an_unknown_priority_is_answered_with_the_known() -> None:
+    with pytest.raises(InvalidArgument, match=r"priority: must be one of interactive, bulk, is 'now'"):
+        messages.embed_request(b"x", messages.Choice(priority="now"))
 
 
 def test_grid_parameters_left_out_stay_unset() -> None:
-    request = messages.everything_request(b"x", {"points_per_side": 8, "pred_iou_thresh": 0.0}, "rle", "")
+    request = messages.everything_request(b"x", {"points_per_side": 8, "pred_iou_thresh": 0.0}, "rle", ANY)
     assert [field.name for field, _ in request.grid.ListFields()] == ["points_per_side", "pred_iou_thresh"]
     for wrong in ({"points_per_side": -1}, {"points": 3}, {"points_per_side": "many"}):
         with pytest.raises(InvalidArgument, match=r"^grid: "):
-            messages.everything_request(b"x", wrong, "rle", "")  # type: ignore[arg-type]
+            messages.everything_request(b"x", wrong, "rle", ANY)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("form", [form for form in Format if form is not Format.LOW_RES_LOGITS])

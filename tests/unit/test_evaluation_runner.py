@@ -12,13 +12,16 @@ import pytest
 from pycocotools import mask as coco_mask
 from rich.console import Console
 
-from samgate.client import AnswerInfo, Client, EmbeddedImage, Handle, Mask, Segmentation, Timings
+from samgate.client import AnswerInfo, Client, Decision, EmbeddedImage, Handle, Mask, Segmentation, Timings
 from samgate.domain import Format, Prompt, Rle
 from samgate.evaluation.dataset import DatasetError, Instance, LabelledImage
 from samgate.evaluation.runner import evaluate
 from samgate.evaluation.summary import as_table, summarise
 
-INFO = AnswerInfo("mobilesam", "f32", "openvino", True, Handle("h"), Timings(0, 0, 0, 0, 0, 0))
+CHOSEN = Decision("named", 0.7, 1, 2, 0)
+INFO = AnswerInfo(
+    "mobilesam", "f32", "openvino", True, Handle("h"), Timings(0, 0, 0, 0, 0, 0), Decision("named", 0.7, 1, 2, 0)
+)
 
 
 def rectangle(width: int) -> Rle:

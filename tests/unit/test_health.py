@@ -17,7 +17,11 @@ from samgate.config import Settings
 from samgate.domain import FloatArray, Survivors
 from samgate.engines.base import Capacity, Decoded, Images, Prompts
 from samgate.errors import Unavailable
+from samgate.serving.models import Model
 from samgate.variants.mobilesam import SPEC
+from scheduling_support import point, profile
+
+PROFILE = profile(point("mobilesam", precision="moody"))
 
 
 class MoodyEngine:
@@ -46,8 +50,9 @@ class MoodyEngine:
 async def test_health_follows_the_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_BEAT_S", 0.01)
     engine = MoodyEngine()
+    model = Model(SPEC, engine)
     target = f"unix:{tmp_path / 'socket'}"
-    async with running(Settings(), [(SPEC, engine)], target, http=False), grpc.aio.insecure_channel(target) as channel:
+    async with running(Settings(), [model], PROFILE, target, http=False), grpc.aio.insecure_channel(target) as channel:
         health: Any = health_pb2_grpc.HealthStub(channel)
 
         async def status() -> int:

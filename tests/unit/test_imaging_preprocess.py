@@ -52,5 +52,5 @@ def test_parts_of_an_image_are_accepted() -> None:
 
 def test_coordinates_follow_the_resize() -> None:
     frame = frame_of(1200, 1800, SPEC)
-    corner = frame.to_input(np.array([[1800, 1200]], dtype=np.float32))
+    corner = frame.to_prompt(np.array([[1800, 1200]], dtype=np.float32))
     assert corner.tolist() == [[1024, 683]]

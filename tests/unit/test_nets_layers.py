@@ -60,10 +60,11 @@ def test_attention_biases_loaded_after_eval_are_used() -> None:
     assert not torch.allclose(before, attention(x))
 
 
-@pytest.mark.parametrize("size", [64, 96])
-def test_tiny_vit_of_other_sizes(size: int) -> None:
+@pytest.mark.parametrize(("size", "out_size"), [(64, None), (96, None), (96, 6), (96, 11)])
+def test_tiny_vit_of_other_sizes(size: int, out_size: int | None) -> None:
     config = TinyVitConfig(
         image_size=size,
+        out_size=out_size,
         dims=(8, 16, 24),
         depths=(1, 2, 1),
         heads=(1, 2, 3),
@@ -71,7 +72,8 @@ def test_tiny_vit_of_other_sizes(size: int) -> None:
         strides=(2, 2),
         classes=5,
     )
-    assert TinyViT(config).eval()(torch.zeros(2, 3, size, size)).shape == (2, 256, size // 16, size // 16)
+    expected = out_size or size // 16
+    assert TinyViT(config).eval()(torch.zeros(2, 3, size, size)).shape == (2, 256, expected, expected)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,7 @@ def test_tiny_vit_of_other_sizes(size: int) -> None:
     ],
 )
 def test_other_weights_are_refused(change: object, told: str) -> None:
-    state = {name: value.numpy() for name, value in build().state_dict().items()}
+    state = {name: value.numpy() for name, value in build(SPEC).state_dict().items()}
     assert callable(change)
     change(state)
     with pytest.raises(WeightsError, match=told):

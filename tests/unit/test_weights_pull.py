@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,18 @@ def test_the_first_source_that_delivers_is_installed(home: Path) -> None:
     for name, value in state_dict().items():
         np.testing.assert_array_equal(loaded[name], value.numpy())
         assert loaded[name].shape == tuple(value.shape)
+
+
+def test_variants_that_share_weights_share_the_file(home: Path) -> None:
+    with serving(Served(CHECKPOINT)) as url:
+        spec = fake_spec(url_source(url))
+        small = replace(spec, name="tiny-small", weights="tiny")
+        info = pull(small)
+    # The server is gone: nothing is fetched again.
+    assert pull(spec) == pull(small) == installed(spec) == info
+    assert info.origin.variant == "tiny"
+    assert left_in(home) == {"weights/tiny.safetensors", "downloads/.lock"}
+    assert load(small).keys() == load(spec).keys() == state_dict().keys()
 
 
 def test_the_next_source_is_tried_and_recorded(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
+from typing import Protocol
 
 from samgate.api.v1 import segmentation_pb2 as pb
 from samgate.domain import Format, Rle
+from samgate.scheduling.profile import DeviceProfile, OperatingPoint
+from samgate.scheduling.request import Reason
 from samgate.segevery.generator import EverythingResult
 from samgate.serving.everything import EverythingDone, EverythingEvent, EverythingFound, EverythingProgress
 from samgate.serving.models import Model
 from samgate.serving.requests import AnsweredMask, EncodedMask, Trace
 from samgate.variants.spec import VariantSpec
 
+_REASONS = {
+    Reason.NAMED: pb.REASON_NAMED,
+    Reason.MOST_ACCURATE: pb.REASON_MOST_ACCURATE,
+    Reason.DEADLINE: pb.REASON_DEADLINE,
+    Reason.LOAD: pb.REASON_LOAD,
+}
 
-def info_message(trace: Trace, total_s: float) -> pb.AnswerInfo:
-    """How the answer was made, in milliseconds by stage."""
+
+class Timed(Protocol):
+    """A call: when it came and when its answer is due, on one clock, and the seconds since it came."""
+
+    @property
+    def started(self) -> float: ...
+
+    @property
+    def deadline(self) -> float: ...
+
+    @property
+    def elapsed_s(self) -> float: ...
+
+
+def info_message(trace: Trace, call: Timed) -> pb.AnswerInfo:
+    """How the answer was made, in milliseconds by stage, and why so."""
     stages = {f"{stage}_ms": seconds * 1e3 for stage, seconds in trace.stages_s.items()}
     return pb.AnswerInfo(
         variant=trace.variant,
@@ -22,12 +45,19 @@ def info_message(trace: Trace, total_s: float) -> pb.AnswerInfo:
         engine=trace.engine,
         embedding_cached=trace.cached,
         handle=trace.handle,
-        timings=pb.Timings(total_ms=total_s * 1e3, **stages),
+        timings=pb.Timings(total_ms=call.elapsed_s * 1e3, **stages),
+        decision=pb.Decision(
+            reason=_REASONS[trace.reason],
+            accuracy=trace.accuracy,
+            predicted_ms=trace.predicted_s * 1e3,
+            deadline_ms=(call.deadline - call.started) * 1e3,
+            load_price=trace.price,
+        ),
     )
 
 
 def segment_response(
-    results: list[list[AnsweredMask]], mask_format: Format, trace: Trace, total_s: float
+    results: list[list[AnsweredMask]], mask_format: Format, trace: Trace, call: Timed
 ) -> pb.SegmentResponse:
     """The answer to a Segment call."""
     width, height = trace.size
@@ -35,7 +65,7 @@ def segment_response(
         results=[pb.PromptMasks(masks=[mask_message(mask, mask_format) for mask in masks]) for masks in results],
         width=width,
         height=height,
-        info=info_message(trace, total_s),
+        info=info_message(trace, call),
     )
 
 
@@ -53,7 +83,7 @@ def mask_message(mask: AnsweredMask, mask_format: Format) -> pb.Mask:
     return message
 
 
-def everything_response(event: EverythingEvent, mask_format: Format, total_s: float) -> pb.SegmentEverythingResponse:
+def everything_response(event: EverythingEvent, mask_format: Format, call: Timed) -> pb.SegmentEverythingResponse:
     """One message of SegmentEverything's stream."""
     match event:
         case EverythingProgress():
@@ -66,7 +96,7 @@ def everything_response(event: EverythingEvent, mask_format: Format, total_s: fl
             return pb.SegmentEverythingResponse(masks=pb.EverythingMasks(masks=masks))
         case EverythingDone(trace):
             width, height = trace.size
-            info = info_message(trace, total_s)
+            info = info_message(trace, call)
             summary = pb.EverythingSummary(mask_count=trace.masks, width=width, height=height, info=info)
             return pb.SegmentEverythingResponse(summary=summary)
 
@@ -108,23 +138,35 @@ def box_message(box: tuple[float, float, float, float]) -> pb.Box:
     return pb.Box(x0=box[0], y0=box[1], x1=box[2], y1=box[3])
 
 
-def variant_message(spec: VariantSpec, models: Mapping[str, Model], default: str) -> pb.Variant:
+def variant_message(spec: VariantSpec, models: Iterable[Model], profile: DeviceProfile) -> pb.Variant:
     """What the server says of a variant that it knows."""
-    model = models.get(spec.name)
+    served = [model for model in models if model.spec.name == spec.name]
+    points = {point.name: point for point in profile.points}
     message = pb.Variant(
         name=spec.name,
         title=spec.title,
-        served=model is not None,
-        is_default=spec.name == default,
+        served=bool(served),
+        is_default=bool(served),
         licence=spec.licence,
         parameters=spec.parameters,
         input_size=spec.input_size,
-        precision=model.engine.precision if model else "",
-        engine=model.engine.name if model else "",
-        install_command="" if model else f"samgate pull {spec.name}",
+        precision=served[0].engine.precision if served else "",
+        engine=served[0].engine.name if served else "",
+        install_command="" if served else f"samgate pull {spec.name}",
+        operating_points=[_point_message(points[model.name]) for model in served],
     )
     if spec.accuracy.box_miou is not None:
         message.published_box_miou = spec.accuracy.box_miou / 100
     if spec.accuracy.point_miou is not None:
         message.published_point_miou = spec.accuracy.point_miou / 100
     return message
+
+
+def _point_message(point: OperatingPoint) -> pb.OperatingPoint:
+    return pb.OperatingPoint(
+        name=point.name,
+        box_miou=point.accuracy["box"],
+        point_miou=point.accuracy["point"],
+        encode_ms=point.encode(1) * 1e3,
+        decode_ms=point.decode(1) * 1e3,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,12 +15,13 @@ import grpc.aio
 
 from samgate.api.metrics import Metrics
 from samgate.config import Settings
-from samgate.errors import DeadlineExceeded, Overloaded, SamgateError, Unavailable
+from samgate.errors import DeadlineExceeded, Infeasible, Overloaded, SamgateError, Unavailable
 from samgate.logs import log
 from samgate.serving.requests import Trace
 
 logger = logging.getLogger("samgate.calls")
 
+_MAX_CLIENT = 128
 _QUIET_S = 0.3
 _MAX_DEADLINE_S = 24 * 3600.0
 """Clients may say "never" in numbers that timers don't take."""
@@ -29,10 +31,12 @@ Context = grpc.aio.ServicerContext[object, object]
 
 @dataclass(slots=True)
 class Call:
-    """One call under way: its deadline on :func:`time.monotonic`'s clock, and the trace of its answer once known."""
+    """One call under way: its deadline on :func:`time.monotonic`'s clock, who asks, and the trace of its answer once
+    known."""
 
     started: float
     deadline: float
+    client: str
     trace: Trace | None = None
 
     @property
@@ -47,6 +51,8 @@ class Calls:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._limit = settings.limits.max_concurrent_calls
         self._default_deadline_s = settings.default_deadline_s
+        self._everything_deadline_s = settings.default_everything_deadline_s
+        self._client_header = settings.scheduling.client_header.lower()
         self._metrics = metrics
         self._draining = False
         self._idle = asyncio.Event()
@@ -76,8 +82,10 @@ class Calls:
         started = time.monotonic()
         # Asked for now: once the client has cancelled, gRPC frees what this reads, and asking is a segmentation fault.
         peer, remaining = context.peer(), context.time_remaining()
-        wanted_s = self._default_deadline_s if remaining is None else min(remaining, _MAX_DEADLINE_S)
-        call = Call(started, started + wanted_s)
+        client = self._client(context, peer)
+        default_s = self._everything_deadline_s if rpc == "SegmentEverything" else self._default_deadline_s
+        wanted_s = default_s if remaining is None else min(remaining, _MAX_DEADLINE_S)
+        call = Call(started, started + wanted_s, client)
         code, detail = "OK", None
         self._enter()
         try:
@@ -101,6 +109,16 @@ class Calls:
         finally:
             self._leave()
             self._record(rpc, code, detail, call, peer)
+
+    def _client(self, context: Context, peer: str) -> str:
+        """Who asks, for fair shares: what a proxy says, a certificate's name, or the peer's address without port."""
+        if self._client_header:
+            for name, value in context.invocation_metadata() or ():
+                if name == self._client_header:
+                    return str(value)[:_MAX_CLIENT]
+        for common_name in context.auth_context().get("x509_common_name", ()):
+            return bytes(common_name).decode(errors="replace")[:_MAX_CLIENT]
+        return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer
 
     def _enter(self) -> None:
         self._arrived = time.monotonic()
@@ -128,11 +146,13 @@ class Calls:
             trace = call.trace
             self._metrics.observe_trace(trace)
             fields = {
-                "variant": trace.variant,
+                "variant": f"{trace.variant}:{trace.precision}",
                 "size": f"{trace.size[0]}x{trace.size[1]}",
                 "prompts": trace.prompts or None,
                 "masks": trace.masks or None,
                 "cached": trace.cached,
+                "reason": trace.reason.value,
+                "predicted_ms": round(trace.predicted_s * 1e3, 1),
                 **{f"{stage}_ms": round(seconds * 1e3, 1) for stage, seconds in trace.stages_s.items()},
             }
         log(
@@ -151,4 +171,6 @@ async def _abort(context: Context, error: SamgateError) -> None:
     trailers: tuple[tuple[str, str], ...] = ()
     if isinstance(error, Overloaded) and error.retry_after_s is not None:
         trailers = (("retry-after-ms", str(round(error.retry_after_s * 1e3))),)
+    if isinstance(error, Infeasible) and error.smallest_deadline_s is not None:
+        trailers = (("smallest-deadline-ms", str(math.ceil(error.smallest_deadline_s * 1e3))),)
     await context.abort(grpc.StatusCode[error.status], str(error), trailers)

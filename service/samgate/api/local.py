@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from samgate import loop
-from samgate.api.server import load_models, running
+from samgate.api.server import load_models, load_profile, running
 from samgate.config import Settings
 from samgate.engines.load import own_server
 
-_START_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 300.0
 
 
 @contextmanager
@@ -25,13 +25,14 @@ def local_gateway(settings: Settings, report: Callable[[str], None] = lambda mes
     Raises what :func:`samgate.api.server.load_models` raises.
     """
     with own_server(settings, report) as settings, tempfile.TemporaryDirectory(prefix="samgate-") as folder:
-        loaded = load_models(settings, report)
+        models = load_models(settings, report)
         target = f"unix:{Path(folder) / 'gateway.sock'}"
         started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
         async def serve() -> None:
             stop = asyncio.Event()
-            async with running(settings, loaded, target, http=False):
+            profile = await load_profile(settings, models, report)
+            async with running(settings, models, profile, target, http=False):
                 started.set_result((asyncio.get_running_loop(), stop))
                 await stop.wait()
 

@@ -11,6 +11,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from samgate import __version__
+from samgate.scheduling.device import Batch
 from samgate.serving.gateway import Gateway
 from samgate.serving.requests import Trace
 
@@ -45,6 +46,12 @@ class Metrics:
             buckets=_STAGE_SECONDS,
             registry=registry,
         )
+        self.decisions = Counter(
+            "samgate_decisions",
+            "Calls answered, by operating point and why it was chosen.",
+            ["point", "reason"],
+            registry=registry,
+        )
         self.masks = Counter("samgate_masks", "Masks answered.", ["variant"], registry=registry)
         self.embeddings = Counter(
             "samgate_embedding_lookups",
@@ -61,25 +68,29 @@ class Metrics:
         )
         self.in_flight = Gauge("samgate_requests_in_flight", "Calls under way.", registry=registry)
 
-    def observe_batch(self, stage: str, size: int) -> None:
+    def observe_batch(self, batch: Batch) -> None:
         """Count one call of an engine."""
-        self.batches.labels(stage).observe(size)
+        self.batches.labels(batch.stage).observe(batch.size)
 
     def observe_trace(self, trace: Trace) -> None:
         """Count the stages, masks and cache use of one answered call."""
         for stage, seconds in trace.stages_s.items():
             self.stages.labels(stage, trace.variant).observe(seconds)
         self.masks.labels(trace.variant).inc(trace.masks)
+        self.decisions.labels(f"{trace.variant}:{trace.precision}", trace.reason.value).inc()
         self.embeddings.labels("hit" if trace.cached else "miss").inc()
 
     def watch(self, gateway: Gateway) -> None:
         """Read queue lengths and the cache's size from ``gateway`` whenever metrics are scraped."""
         self._gauge("samgate_embedding_cache_bytes", "Bytes of cached embeddings.", lambda: gateway.cache.bytes)
         self._gauge("samgate_embedding_cache_entries", "Cached embeddings.", lambda: len(gateway.cache))
-        lengths = Gauge("samgate_queue_length", "Pieces of work waiting.", ["stage", "variant"], registry=self.registry)
-        for name, model in gateway.models.items():
-            lengths.labels("encode", name).set_function(model.encoding.__len__)
-            lengths.labels("decode", name).set_function(model.decoding.__len__)
+        scheduler = gateway.scheduler
+        self._gauge("samgate_load_price", "mIoU that a second of the engine costs.", lambda: scheduler.price.value)
+        self._gauge("samgate_concurrency_limit", "Requests that may be under way.", lambda: scheduler.limit.limit)
+        lengths = Gauge("samgate_queue_length", "Pieces of work waiting.", ["stage"], registry=self.registry)
+        for device in scheduler.devices.values():
+            for stage, queue in device.queues.items():
+                lengths.labels(stage).set_function(queue.__len__)
 
     def _gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         Gauge(name, text, registry=self.registry).set_function(read)

@@ -6,6 +6,8 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import grpc.aio
@@ -20,14 +22,14 @@ from samgate.api.servicer import Segmentation
 from samgate.api.v1 import segmentation_pb2 as pb
 from samgate.api.v1 import segmentation_pb2_grpc
 from samgate.config import Settings
-from samgate.engines.base import Engine
 from samgate.engines.load import load_engine
 from samgate.errors import InvalidArgument, Unavailable
 from samgate.logs import log
+from samgate.profiles.device import device_profile
+from samgate.scheduling.profile import DeviceProfile
 from samgate.serving.gateway import Gateway
 from samgate.serving.models import Model
 from samgate.variants import get_variant
-from samgate.variants.spec import VariantSpec
 
 logger = logging.getLogger("samgate.server")
 
@@ -36,16 +38,33 @@ _BEAT_S = 1.0
 _MAX_METADATA_BYTES = 16 * 1024
 
 
-def load_models(settings: Settings, report: Callable[[str], None]) -> list[tuple[VariantSpec, Engine]]:
-    """Every variant that ``settings`` name, with its engine. Slow; needs no event loop.
+def load_models(settings: Settings, report: Callable[[str], None]) -> list[Model]:
+    """Every operating point that ``settings`` name, with its engine. Slow; needs no event loop.
 
     Raises NotFound, NotInstalled, CompileError, InvalidArgument and Unavailable.
     """
     names = [name.strip() for name in settings.variants.split(",") if name.strip()]
     if not names:
         raise InvalidArgument("variants", "names no variant")
-    specs = [get_variant(name) for name in dict.fromkeys(names)]
-    return [(spec, load_engine(spec, settings, report)) for spec in specs]
+    models: dict[str, Model] = {}
+    for name in dict.fromkeys(names):
+        variant, _, precision = name.partition(":")
+        spec = get_variant(variant)
+        engine = replace(settings.engine, precision=precision or settings.engine.precision)
+        model = Model(spec, load_engine(spec, replace(settings, engine=engine), report))
+        models.setdefault(model.name, model)
+    return list(models.values())
+
+
+async def load_profile(settings: Settings, models: list[Model], report: Callable[[str], None]) -> DeviceProfile:
+    """How fast and how accurate ``models`` are: as given, as installed, or measured now.
+
+    Raises ProfileError for a file that can't be used, and what the engines raise while they are measured.
+    """
+    given = Path(settings.scheduling.profile) if settings.scheduling.profile else None
+    profile = await device_profile([(model.spec, model.engine) for model in models], settings, given, report)
+    # As many calls at once as the engine takes: the next is on its way while one runs.
+    return replace(profile, instances=min(model.engine.capacity.parallel_calls for model in models))
 
 
 class Server:
@@ -106,14 +125,18 @@ class Server:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, loaded: list[tuple[VariantSpec, Engine]], target: str, *, http: bool = True
+    settings: Settings,
+    models: list[Model],
+    profile: DeviceProfile,
+    target: str,
+    *,
+    http: bool = True,
 ) -> AsyncIterator[tuple[Server, int | None]]:
     """A serving server inside the block, and the HTTP port if there is one; drained at its end."""
     # Masks are one thread's work each: OpenCV's own threads would fight with the engine's and with each other.
     cv2.setNumThreads(1)
     metrics, probes = Metrics(), Probes()
-    models = {spec.name: Model(spec, engine, settings, metrics.observe_batch) for spec, engine in loaded}
-    gateway = Gateway(settings, models)
+    gateway = Gateway(settings, models, profile, metrics.observe_batch)
     metrics.watch(gateway)
     server = Server(settings, gateway, metrics, target)
     door = HttpServer(settings.http_host, settings.http_port, metrics.registry, probes) if http else None
@@ -134,12 +157,14 @@ async def running(
 
 async def serve_until(
     settings: Settings,
-    loaded: list[tuple[VariantSpec, Engine]],
+    models: list[Model],
     stop: asyncio.Event,
     on_ready: Callable[[Server, int | None], None],
+    report: Callable[[str], None],
 ) -> None:
     """Serve until ``stop`` is set, then drain."""
-    async with running(settings, loaded, f"{settings.host}:{settings.port}") as (server, http_port):
+    profile = await load_profile(settings, models, report)
+    async with running(settings, models, profile, f"{settings.host}:{settings.port}") as (server, http_port):
         on_ready(server, http_port)
         await stop.wait()
 

@@ -26,34 +26,34 @@ class Segmentation(rpc.SegmentationServicer):
     async def Segment(self, request: pb.SegmentRequest, context: Any) -> pb.SegmentResponse:
         """See the proto."""
         async with self._calls.answer("Segment", context) as call:
-            wanted = validation.segment_call(request, self._limits, call.deadline)
+            wanted = validation.segment_call(request, self._limits, call)
             results, call.trace = await self._gateway.segment(wanted)
-            return answers.segment_response(results, wanted.format, call.trace, call.elapsed_s)
+            return answers.segment_response(results, wanted.format, call.trace, call)
 
     async def SegmentEverything(
         self, request: pb.SegmentEverythingRequest, context: Any
     ) -> AsyncIterator[pb.SegmentEverythingResponse]:
         """See the proto."""
         async with self._calls.answer("SegmentEverything", context) as call:
-            wanted = validation.everything_call(request, self._limits, call.deadline)
+            wanted = validation.everything_call(request, self._limits, call)
             async with aclosing(self._gateway.everything(wanted)) as events:
                 async for event in events:
                     if isinstance(event, EverythingDone):
                         call.trace = event.trace
-                    yield answers.everything_response(event, wanted.format, call.elapsed_s)
+                    yield answers.everything_response(event, wanted.format, call)
 
     async def Embed(self, request: pb.EmbedRequest, context: Any) -> pb.EmbedResponse:
         """See the proto."""
         async with self._calls.answer("Embed", context) as call:
-            image, variant = validation.image_of(request.image), validation.variant_of(request.variant)
-            call.trace = await self._gateway.embed(image, variant, call.deadline)
+            image, wish = validation.image_of(request.image), validation.wish_of(request, call)
+            call.trace = await self._gateway.embed(image, wish)
             width, height = call.trace.size
             return pb.EmbedResponse(
                 handle=call.trace.handle,
                 width=width,
                 height=height,
                 expires_in_s=self._gateway.settings.cache.ttl_s,
-                info=answers.info_message(call.trace, call.elapsed_s),
+                info=answers.info_message(call.trace, call),
             )
 
     async def ListVariants(self, _: pb.ListVariantsRequest, context: Any) -> pb.ListVariantsResponse:
@@ -61,7 +61,7 @@ class Segmentation(rpc.SegmentationServicer):
         async with self._calls.answer("ListVariants", context):
             return pb.ListVariantsResponse(
                 variants=[
-                    answers.variant_message(spec, self._gateway.models, self._gateway.default)
+                    answers.variant_message(spec, self._gateway.models.values(), self._gateway.profile)
                     for spec in VARIANTS.values()
                 ]
             )

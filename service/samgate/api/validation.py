@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -15,9 +15,10 @@ from samgate.api.v1 import segmentation_pb2 as pb
 from samgate.config import Limits
 from samgate.domain import FloatArray, Format, Prompt, Selection
 from samgate.errors import InvalidArgument
+from samgate.scheduling.queue import Priority
 from samgate.segevery.parameters import GridParameters
 from samgate.serving.everything import EverythingCall
-from samgate.serving.requests import EncodedImage, Handle, Image, RawImage, SegmentCall
+from samgate.serving.requests import EncodedImage, Handle, Image, RawImage, SegmentCall, Wish
 from samgate.variants import get_variant
 
 V = TypeVar("V")
@@ -39,24 +40,41 @@ _FORMATS: dict[int, Format] = {
     pb.MASK_FORMAT_PACKED_BITS: Format.PACKED_BITS,
     pb.MASK_FORMAT_LOW_RES_LOGITS: Format.LOW_RES_LOGITS,
 }
+_PRIORITIES: dict[int, Priority] = {
+    pb.PRIORITY_UNSPECIFIED: Priority.INTERACTIVE,
+    pb.PRIORITY_INTERACTIVE: Priority.INTERACTIVE,
+    pb.PRIORITY_BULK: Priority.BULK,
+}
 _LABELS: dict[int, int] = {pb.POINT_LABEL_UNSPECIFIED: 1, pb.POINT_LABEL_FOREGROUND: 1, pb.POINT_LABEL_BACKGROUND: 0}
 
 
-def segment_call(request: pb.SegmentRequest, limits: Limits, deadline: float) -> SegmentCall:
-    """A validated call; ``deadline`` is on :func:`time.monotonic`'s clock."""
+class Asked(Protocol):
+    """When a call came, when its answer is due (on :func:`time.monotonic`'s clock), and who made it."""
+
+    @property
+    def started(self) -> float: ...
+
+    @property
+    def deadline(self) -> float: ...
+
+    @property
+    def client(self) -> str: ...
+
+
+def segment_call(request: pb.SegmentRequest, limits: Limits, asked: Asked) -> SegmentCall:
+    """A validated call."""
     return SegmentCall(
         image=image_of(request.image),
         prompts=_prompts(request.prompts, limits),
         selection=_known("selection", request.selection, _SELECTIONS, pb.MaskSelection.keys()),
         format=_format(request.format),
         return_logits=request.return_logits,
-        variant=variant_of(request.variant),
-        deadline=deadline,
+        wish=wish_of(request, asked),
     )
 
 
-def everything_call(request: pb.SegmentEverythingRequest, limits: Limits, deadline: float) -> EverythingCall:
-    """A validated call; ``deadline`` is on :func:`time.monotonic`'s clock."""
+def everything_call(request: pb.SegmentEverythingRequest, limits: Limits, asked: Asked) -> EverythingCall:
+    """A validated call."""
     given = {item.name: value for item, value in request.grid.ListFields()}
     parameters = GridParameters(**given)
     count = parameters.prompt_count()
@@ -71,7 +89,18 @@ def everything_call(request: pb.SegmentEverythingRequest, limits: Limits, deadli
     mask_format = _format(request.format)
     if mask_format is Format.LOW_RES_LOGITS:
         raise InvalidArgument("format", "LOW_RES_LOGITS is not for SegmentEverything")
-    return EverythingCall(image, parameters, mask_format, variant_of(request.variant), deadline)
+    return EverythingCall(image, parameters, mask_format, wish_of(request, asked))
+
+
+def wish_of(request: pb.SegmentRequest | pb.EmbedRequest | pb.SegmentEverythingRequest, asked: Asked) -> Wish:
+    """What the request says of variant, accuracy and priority."""
+    accuracy = request.min_accuracy
+    if not 0 <= accuracy <= 1:
+        raise InvalidArgument("min_accuracy", f"must be an mIoU from 0 to 1, is {accuracy:g}")
+    priority = Priority.BULK
+    if not isinstance(request, pb.SegmentEverythingRequest):
+        priority = _known("priority", request.priority, _PRIORITIES, pb.Priority.keys())
+    return Wish(asked.started, asked.deadline, variant_of(request.variant), accuracy, priority, asked.client)
 
 
 def image_of(image: pb.Image) -> Image:

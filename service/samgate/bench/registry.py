@@ -6,11 +6,15 @@ from collections.abc import Callable
 
 from samgate.bench.cold import cold
 from samgate.bench.context import Context
+from samgate.bench.decisions import decisions
 from samgate.bench.memory import memory
 from samgate.bench.overhead import overhead
+from samgate.bench.overload import overload
 from samgate.bench.report import Result
+from samgate.bench.slo import slo
 from samgate.bench.triton import triton
 from samgate.bench.warm import warm
+from samgate.bench.yielding import yielding
 
 BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "cold": cold,
@@ -18,4 +22,8 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "warm": warm,
     "memory": memory,
     "triton": triton,
+    "decisions": decisions,
+    "yielding": yielding,
+    "slo": slo,
+    "overload": overload,
 }

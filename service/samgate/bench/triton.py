@@ -75,15 +75,17 @@ def triton(context: Context) -> Result:
             embedded, shared, message = (f"{rates[way][call, concurrency]:.2f}/s" for way in _WAYS)
             rows.append((f"{call} requests, {concurrency} at once", embedded, shared, message))
     encode, decode = (idle[call]["shared memory"].p50 for call in ("encode", "decode"))
+    side = spec.input_size
     return Result(
         name="triton",
         title="Triton's overhead over the embedded engine",
         method=(
-            "The engine's own calls, p50 in milliseconds, all ways in turns: an image of 1024 × 1024 pixels (3 MiB in, "
-            f"4 MiB out), one prompt (4 MiB in, 1 MiB out), a SegEvery chunk of {_CHUNK} prompts. Against Triton with "
-            "models that answer at once, which is the way there and back alone; then with the real ones, next to the "
-            "embedded engine. Below, requests through the gateway in closed loops: warm, one point on an embedded "
-            "image; cold, an unseen image and one point. Server, gateway and clients share the machine's cores."
+            f"The engine's own calls, p50 in milliseconds, all ways in turns: an image of {side} × {side} pixels "
+            f"({3 * side**2 / 2**20:.2g} MiB in, 4 MiB out), one prompt (4 MiB in, 1 MiB out), a SegEvery chunk of "
+            f"{_CHUNK} prompts. Against Triton with models that answer at once, which is the way there and back alone; "
+            "then with the real ones, beside the embedded engine. Below, requests through the gateway in closed loops: "
+            "warm, one point on an embedded image; cold, an unseen image and one point. Server, gateway and clients "
+            "share the machine's cores."
         ),
         columns=("", "embedded", "shared memory", "gRPC"),
         rows=rows,
@@ -119,17 +121,17 @@ def _ways(spec: VariantSpec, context: Context, server: TritonServer, embedded: b
     chosen = EngineSettings(name=context.engine, precision=context.precision, threads=context.all_threads)
     settings = Settings(engine=chosen, triton=TritonSettings(endpoints=server.grpc))
     by_message = replace(settings, triton=replace(settings.triton, shared_memory_bytes=0))
-    ways = [_way("embedded", load_embedded(spec, chosen, lambda message: None))] if embedded else []
-    ways.append(_way("shared memory", connect(spec, settings, lambda message: None)))
-    ways.append(_way("gRPC", connect(spec, by_message, lambda message: None)))
+    ways = [_way("embedded", spec, load_embedded(spec, chosen, lambda message: None))] if embedded else []
+    ways.append(_way("shared memory", spec, connect(spec, settings, lambda message: None)))
+    ways.append(_way("gRPC", spec, connect(spec, by_message, lambda message: None)))
     return ways
 
 
-def _way(name: str, engine: Engine) -> _Way:
-    random = np.random.default_rng(_SEED)
-    pixels: UInt8Array = random.integers(0, 255, (1, 1024, 1024, 3), np.uint8)
-    images = Images(pixels, np.array([[1024, 1024]], np.int32))
-    coords = random.uniform(0, 1024, (1, _CHUNK, 2, 2)).astype(np.float32)
+def _way(name: str, spec: VariantSpec, engine: Engine) -> _Way:
+    random, side = np.random.default_rng(_SEED), spec.input_size
+    pixels: UInt8Array = random.integers(0, 255, (1, side, side, 3), np.uint8)
+    images = Images(pixels, np.array([[side, side]], np.int32))
+    coords = random.uniform(0, spec.prompt_size, (1, _CHUNK, 2, 2)).astype(np.float32)
     chunk = Prompts(coords, np.tile(np.array([1, -1], np.int32), (1, _CHUNK, 1)))
     one = Prompts(chunk.coords[:, :1], chunk.labels[:, :1])
     embeddings: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = []

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from samgate.bench.report import Result
 
 REPORT = Path("docs/benchmarks.md")
-NAMES = ("cold", "overhead", "warm", "memory", "triton")
+NAMES = ("cold", "overhead", "warm", "memory", "triton", "decisions", "yielding", "slo", "overload")
 
 _DESCRIPTION = """\
 Measure the service against upstream's code and against its own engine, and write a report. Every benchmark starts a
@@ -30,7 +30,11 @@ The exit status is 1 when a floor is missed, unless --quick.
   overhead  the gateway against the bare engine
   warm      requests with a cached embedding at concurrency 1, 4 and 16
   memory    resident memory over 500 requests
-  triton    calls and requests on a Triton of its own, by shared memory and gRPC, next to the embedded engine"""
+  triton    calls and requests on a Triton of its own, by shared memory and gRPC, next to the embedded engine
+  decisions what the scheduler's decisions cost, by how much is queued
+  yielding  a click beside a running SegmentEverything
+  slo       deadlines under load: all policies, measured and simulated (half an hour)
+  overload  five minutes each at 1.5, 2 and 3 times the capacity (20 minutes)"""
 
 _EXAMPLES = """\
 examples:

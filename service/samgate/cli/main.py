@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from samgate import __version__
-from samgate.cli import bench, evaluate, everything, repository, segment, serve, triton, weights
+from samgate.cli import bench, evaluate, everything, load, profile, repository, segment, serve, simulate, triton, weights
 from samgate.cli import compile as compile_
 from samgate.errors import SamgateError
 
@@ -31,6 +31,9 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_parser(commands)
     compile_.add_parser(commands)
     bench.add_parser(commands)
+    profile.add_parser(commands)
+    simulate.add_parser(commands)
+    load.add_parser(commands)
     repository.add_parser(commands)
     triton.add_parser(commands)
     return parser

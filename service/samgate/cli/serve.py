@@ -13,8 +13,7 @@ from samgate.config import Settings, settings_from
 
 if TYPE_CHECKING:
     from samgate.api.server import Server
-    from samgate.engines.base import Engine
-    from samgate.variants.spec import VariantSpec
+    from samgate.serving.models import Model
 
 _DESCRIPTION = """\
 Serve Segment Anything over gRPC. Settings come from flags, else from environment variables (SAMGATE_PORT,
@@ -34,7 +33,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--port", type=int, help="gRPC port, 0 for a free one (default 50051)")
     parser.add_argument("--http-host", help="address for /metrics, /healthz and /readyz (default 127.0.0.1)")
     parser.add_argument("--http-port", type=int, help="their port, 0 for a free one (default 8080)")
-    parser.add_argument("--variants", help="comma-separated; requests that name none get the first (default mobilesam)")
+    parser.add_argument(
+        "--variants",
+        metavar="NAME[:PRECISION],…",
+        help="what to serve (default mobilesam); who names none gets the most accurate that meets the deadline",
+    )
     parser.add_argument("--engine", help="auto, openvino, onnxruntime or triton (default auto)")
     parser.add_argument(
         "--triton-endpoints",
@@ -43,6 +46,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--precision", help="auto or one of the variant's plans, such as f32 or bf16 (default auto)")
     parser.add_argument("--threads", type=int, help="CPU threads of the engine (default 0: all cores)")
+    parser.add_argument(
+        "--profile", metavar="FILE", help="go by this file of `samgate profile` (default: the installed)"
+    )
+    parser.add_argument("--policy", help="how to choose what answers (default samgate; others are for comparison)")
     parser.add_argument("--log-format", help="text or json (default text)")
     parser.add_argument("--log-level", help="DEBUG, INFO, WARNING or ERROR (default INFO)")
     parser.add_argument(
@@ -69,6 +76,8 @@ def run(options: argparse.Namespace) -> int:
             "triton.endpoints": options.triton_endpoints,
             "engine.precision": options.precision,
             "engine.threads": options.threads,
+            "scheduling.profile": options.profile,
+            "scheduling.policy": options.policy,
             "log_format": options.log_format,
             "log_level": options.log_level,
             "drain_s": options.drain,
@@ -78,11 +87,11 @@ def run(options: argparse.Namespace) -> int:
     if options.pull:
         _pull(settings)
 
-    async def serve(settings: Settings, loaded: list[tuple[VariantSpec, Engine]]) -> None:
+    async def serve(settings: Settings, models: list[Model]) -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await serve_until(settings, loaded, stop, _announce)
+        await serve_until(settings, models, stop, _announce, _report)
 
     with own_server(settings, _report) as settings:
         loop.run(serve(settings, load_models(settings, _report)))
@@ -94,7 +103,7 @@ def _pull(settings: Settings) -> None:
     from samgate.weights.pull import pull
 
     for name in settings.variants.split(","):
-        pull(get_variant(name.strip()))
+        pull(get_variant(name.strip().partition(":")[0]))
 
 
 def _report(message: str) -> None:
@@ -102,8 +111,8 @@ def _report(message: str) -> None:
 
 
 def _announce(server: Server, http_port: int | None) -> None:
-    models = server.gateway.models.items()
-    served = ", ".join(f"{name} ({model.engine.precision}, {model.engine.name})" for name, model in models)
+    models = server.gateway.models.values()
+    served = ", ".join(f"{model.spec.name} ({model.engine.precision}, {model.engine.name})" for model in models)
     command = os.path.relpath(sys.argv[0]) if os.sep in sys.argv[0] else "samgate"
     host = server.gateway.settings.http_host
     print(

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from samgate.cli.files import write_json
 from samgate.variants import VARIANTS, get_variant
-from samgate.variants.spec import VariantSpec
+from samgate.variants.spec import MeasuredAccuracy, VariantSpec
 from samgate.weights.pull import pull
 from samgate.weights.store import WeightsInfo, installed
 
@@ -22,7 +22,8 @@ _PULL = """\
 Fetch a variant's weights, check them and install them as safetensors.
 
 The variant's sources are tried in order until one delivers; every file's SHA-256 is checked before it is opened,
-and no code from a weights file is ever run. Weights go to $SAMGATE_HOME, or to the platform's cache folder.
+and no code from a weights file is ever run. Weights go to $SAMGATE_HOME, or to the platform's cache folder;
+variants that share weights share the file.
 An interrupted download goes on where it stopped when the command is run again."""
 
 _PULL_EXAMPLES = """\
@@ -104,21 +105,26 @@ def _run_variants(args: argparse.Namespace) -> int:
 
 def _table(rows: Sequence[tuple[VariantSpec, WeightsInfo | None]]) -> Table:
     table = Table(
-        box=SIMPLE_HEAD, show_edge=False, pad_edge=False, caption="box mIoU and point mIoU as published, on COCO val"
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        caption="box mIoU and point mIoU as published, on COCO val; ours: both as measured in f32, on 616 masks",
     )
     for heading in ("variant", "installed from", "licence"):
         table.add_column(heading, overflow="fold")
-    for heading in ("params", "size", "box", "point"):
+    for heading in ("input", "params", "size", "box", "point", "ours"):
         table.add_column(heading, justify="right")
     for spec, info in rows:
         table.add_row(
             spec.name,
             "not installed" if info is None else info.origin.source,
             spec.licence,
+            f"{spec.input_size}²",
             f"{spec.parameters / 1e6:.2f} M",
-            "-" if info is None else f"{info.path.stat().st_size / 1e6:.0f} MB",
+            _size(spec, info),
             _percent(spec.accuracy.box_miou),
             _percent(spec.accuracy.point_miou),
+            "-" if (ours := _measured(spec)) is None else f"{100 * ours.box:.1f} / {100 * ours.point:.1f}",
         )
     return table
 
@@ -130,10 +136,26 @@ def _description(spec: VariantSpec, info: WeightsInfo | None) -> dict[str, Any]:
         "paper": spec.paper,
         "licence": spec.licence,
         "parameters": spec.parameters,
+        "input_size": spec.input_size,
         "published": asdict(spec.accuracy),
+        "measured": None if (ours := _measured(spec)) is None else asdict(ours),
+        "weights_name": spec.weights_name,
         "installed": info is not None,
         "weights": None if info is None else _weights(info),
     }
+
+
+def _size(spec: VariantSpec, info: WeightsInfo | None) -> str:
+    if info is None:
+        return "-"
+    if spec.weights_name != spec.name:
+        return f"{spec.weights_name}'s"
+    return f"{info.path.stat().st_size / 1e6:.0f} MB"
+
+
+def _measured(spec: VariantSpec) -> MeasuredAccuracy | None:
+    plan = spec.precisions.get("f32")
+    return plan.accuracy if plan else None
 
 
 def _weights(info: WeightsInfo) -> dict[str, Any]:

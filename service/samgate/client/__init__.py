@@ -11,11 +11,12 @@ from __future__ import annotations
 from samgate.client.aio import AsyncClient
 from samgate.client.generator import SamAutomaticMaskGenerator
 from samgate.client.images import ImageLike
-from samgate.client.messages import GridOptions
+from samgate.client.messages import GridOptions, Priority
 from samgate.client.predictor import SamPredictor
 from samgate.client.prompts import prompt
 from samgate.client.results import (
     AnswerInfo,
+    Decision,
     EmbeddedImage,
     Everything,
     EverythingEvent,
@@ -23,6 +24,7 @@ from samgate.client.results import (
     EverythingSummary,
     Handle,
     Mask,
+    OperatingPointInfo,
     Progress,
     Segmentation,
     Timings,
@@ -35,6 +37,7 @@ __all__ = [
     "AnswerInfo",
     "AsyncClient",
     "Client",
+    "Decision",
     "EmbeddedImage",
     "Everything",
     "EverythingEvent",
@@ -45,6 +48,8 @@ __all__ = [
     "Handle",
     "ImageLike",
     "Mask",
+    "OperatingPointInfo",
+    "Priority",
     "Progress",
     "Prompt",
     "SamAutomaticMaskGenerator",

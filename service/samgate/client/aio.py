@@ -82,20 +82,32 @@ class AsyncClient:
         format: Format | str = Format.RLE,  # noqa: A002 - the contract's name
         return_logits: bool = False,
         variant: str = "",
+        min_accuracy: float = 0.0,
+        priority: messages.Priority | str = messages.Priority.INTERACTIVE,
         timeout_s: float | None = None,
     ) -> Segmentation:
         """As :meth:`samgate.client.Client.segment`."""
         attempts = self._attempts(timeout_s)
         several = prompting.one_or_many(prompts, points, labels, box, mask_logits)
+        choice = messages.Choice(variant, min_accuracy, priority)
         request = await asyncio.to_thread(
-            messages.segment_request, image, several, selection, format, return_logits, variant
+            messages.segment_request, image, several, selection, format, return_logits, choice
         )
         return messages.read_segmentation(await self._call(self._stub().Segment, request, attempts), Format(format))
 
-    async def embed(self, image: ImageLike, *, variant: str = "", timeout_s: float | None = None) -> EmbeddedImage:
+    async def embed(
+        self,
+        image: ImageLike,
+        *,
+        variant: str = "",
+        min_accuracy: float = 0.0,
+        priority: messages.Priority | str = messages.Priority.INTERACTIVE,
+        timeout_s: float | None = None,
+    ) -> EmbeddedImage:
         """As :meth:`samgate.client.Client.embed`."""
         attempts = self._attempts(timeout_s)
-        request = await asyncio.to_thread(messages.embed_request, image, variant)
+        choice = messages.Choice(variant, min_accuracy, priority)
+        request = await asyncio.to_thread(messages.embed_request, image, choice)
         return messages.read_embedded(await self._call(self._stub().Embed, request, attempts))
 
     async def everything(
@@ -105,13 +117,16 @@ class AsyncClient:
         on_progress: Callable[[Progress], None] | None = None,
         format: Format | str = Format.RLE,  # noqa: A002 - the contract's name
         variant: str = "",
+        min_accuracy: float = 0.0,
         timeout_s: float | None = None,
         **grid: Unpack[messages.GridOptions],
     ) -> Everything:
         """As :meth:`samgate.client.Client.everything`."""
         collector = messages.EverythingCollector()
         async with aclosing(
-            self.everything_events(image, format=format, variant=variant, timeout_s=timeout_s, **grid)
+            self.everything_events(
+                image, format=format, variant=variant, min_accuracy=min_accuracy, timeout_s=timeout_s, **grid
+            )
         ) as events:
             async for event in events:
                 if isinstance(event, Progress) and on_progress is not None:
@@ -125,13 +140,15 @@ class AsyncClient:
         *,
         format: Format | str = Format.RLE,  # noqa: A002 - the contract's name
         variant: str = "",
+        min_accuracy: float = 0.0,
         timeout_s: float | None = None,
         **grid: Unpack[messages.GridOptions],
     ) -> AsyncGenerator[EverythingEvent, None]:
         """As :meth:`samgate.client.Client.everything_events`. Leaving ``async for`` early cancels the call only when
         the generator is closed: use :func:`contextlib.aclosing`."""
         attempts = self._attempts(timeout_s)
-        request = await asyncio.to_thread(messages.everything_request, image, grid, format, variant)
+        choice = messages.Choice(variant, min_accuracy)
+        request = await asyncio.to_thread(messages.everything_request, image, grid, format, choice)
         while True:
             call = self._stub().SegmentEverything(request, timeout=attempts.remaining_s())
             reader, begun = messages.EverythingReader(Format(format)), False

@@ -12,6 +12,7 @@ import grpc
 
 from samgate.errors import (
     DeadlineExceeded,
+    Infeasible,
     InvalidArgument,
     NotFound,
     NotInstalled,
@@ -21,6 +22,7 @@ from samgate.errors import (
 )
 
 RETRY_AFTER = "retry-after-ms"
+SMALLEST_DEADLINE = "smallest-deadline-ms"
 
 
 class _Status(Protocol):
@@ -44,9 +46,12 @@ def from_rpc_error(error: grpc.RpcError) -> SamgateError:
         case grpc.StatusCode.NOT_FOUND:
             return NotFound(message)
         case grpc.StatusCode.FAILED_PRECONDITION:
+            smallest = _seconds(status.trailing_metadata(), SMALLEST_DEADLINE)
+            if smallest is not None or message.startswith("min_accuracy"):
+                return Infeasible(message, smallest)
             return NotInstalled(message)
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return Overloaded(message, _retry_after_s(status.trailing_metadata()))
+            return Overloaded(message, _seconds(status.trailing_metadata(), RETRY_AFTER))
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             # gRPC's own words, when the deadline passes on this side.
             local = message == "Deadline Exceeded"
@@ -57,9 +62,9 @@ def from_rpc_error(error: grpc.RpcError) -> SamgateError:
             return SamgateError(f"{code.name}: {message}")
 
 
-def _retry_after_s(trailers: Iterable[tuple[str, str | bytes]] | None) -> float | None:
+def _seconds(trailers: Iterable[tuple[str, str | bytes]] | None, name: str) -> float | None:
     for key, value in trailers or ():
-        if key == RETRY_AFTER:
+        if key == name:
             try:
                 return max(float(value) / 1000, 0.0)
             except ValueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypedDict, TypeVar
 
@@ -16,6 +17,13 @@ from samgate.domain import FloatArray, Format, Polygon, Prompt, Rle, Selection
 from samgate.errors import InvalidArgument, SamgateError
 
 E = TypeVar("E", bound=StrEnum)
+
+
+class Priority(StrEnum):
+    """Who goes first when not all can: interactive calls by deadline, then bulk calls by deadline."""
+
+    INTERACTIVE = "interactive"
+    BULK = "bulk"
 
 
 class GridOptions(TypedDict, total=False):
@@ -34,27 +42,39 @@ class GridOptions(TypedDict, total=False):
     max_masks: int
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who may answer, and how soon it goes: the arguments that every call shares."""
+
+    variant: str = ""
+    min_accuracy: float = 0.0
+    priority: Priority | str = Priority.INTERACTIVE
+
+
 def segment_request(
     image: ImageLike,
     prompts: Sequence[Prompt],
     selection: Selection | str,
     mask_format: Format | str,
     return_logits: bool,
-    variant: str,
+    choice: Choice,
 ) -> pb.SegmentRequest:
-    """Raises :class:`~samgate.errors.InvalidArgument` for an unknown selection or format or an unusable image."""
+    """Raises :class:`~samgate.errors.InvalidArgument` for an unknown selection, format or priority or an unusable
+    image."""
     return pb.SegmentRequest(
         image=image_message(image),
         prompts=[_prompt(prompt) for prompt in prompts],
         selection=pb.MaskSelection.Value(f"MASK_SELECTION_{_member(Selection, 'selection', selection).name}"),
         format=_format(mask_format),
         return_logits=return_logits,
-        variant=variant,
+        variant=choice.variant,
+        min_accuracy=choice.min_accuracy,
+        priority=_priority(choice.priority),
     )
 
 
 def everything_request(
-    image: ImageLike, grid: GridOptions, mask_format: Format | str, variant: str
+    image: ImageLike, grid: GridOptions, mask_format: Format | str, choice: Choice
 ) -> pb.SegmentEverythingRequest:
     """Raises :class:`~samgate.errors.InvalidArgument` for an unknown format, an unusable image or a grid parameter
     that doesn't exist or has the wrong type or sign."""
@@ -63,13 +83,22 @@ def everything_request(
     except (TypeError, ValueError) as error:
         raise InvalidArgument("grid", f"{grid} is not usable: {error}") from error
     return pb.SegmentEverythingRequest(
-        image=image_message(image), grid=parameters, format=_format(mask_format), variant=variant
+        image=image_message(image),
+        grid=parameters,
+        format=_format(mask_format),
+        variant=choice.variant,
+        min_accuracy=choice.min_accuracy,
     )
 
 
-def embed_request(image: ImageLike, variant: str) -> pb.EmbedRequest:
-    """Raises :class:`~samgate.errors.InvalidArgument` for an unusable image."""
-    return pb.EmbedRequest(image=image_message(image), variant=variant)
+def embed_request(image: ImageLike, choice: Choice) -> pb.EmbedRequest:
+    """Raises :class:`~samgate.errors.InvalidArgument` for an unknown priority or an unusable image."""
+    return pb.EmbedRequest(
+        image=image_message(image),
+        variant=choice.variant,
+        min_accuracy=choice.min_accuracy,
+        priority=_priority(choice.priority),
+    )
 
 
 def read_segmentation(answer: pb.SegmentResponse, asked: Format) -> results.Segmentation:
@@ -108,6 +137,12 @@ def read_variants(answer: pb.ListVariantsResponse) -> list[results.VariantInfo]:
             published_box_miou=variant.published_box_miou if variant.HasField("published_box_miou") else None,
             published_point_miou=variant.published_point_miou if variant.HasField("published_point_miou") else None,
             install_command=variant.install_command,
+            operating_points=tuple(
+                results.OperatingPointInfo(
+                    point.name, point.box_miou, point.point_miou, point.encode_ms, point.decode_ms
+                )
+                for point in variant.operating_points
+            ),
         )
         for variant in answer.variants
     ]
@@ -171,6 +206,10 @@ def _member(enum: type[E], name: str, value: E | str) -> E:
 
 def _format(mask_format: Format | str) -> pb.MaskFormat.ValueType:
     return pb.MaskFormat.Value(f"MASK_FORMAT_{_member(Format, 'format', mask_format).name}")
+
+
+def _priority(priority: Priority | str) -> pb.Priority.ValueType:
+    return pb.Priority.Value(f"PRIORITY_{_member(Priority, 'priority', priority).name}")
 
 
 def _prompt(prompt: Prompt) -> pb.Prompt:
@@ -239,5 +278,12 @@ def _info(info: pb.AnswerInfo) -> results.AnswerInfo:
             decode_ms=spent.decode_ms,
             masks_ms=spent.masks_ms,
             total_ms=spent.total_ms,
+        ),
+        decision=results.Decision(
+            reason=pb.Reason.Name(info.decision.reason).removeprefix("REASON_").lower(),
+            accuracy=info.decision.accuracy,
+            predicted_ms=info.decision.predicted_ms,
+            deadline_ms=info.decision.deadline_ms,
+            load_price=info.decision.load_price,
         ),
     )

@@ -28,6 +28,20 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
+class Decision:
+    """Why the server chose this variant and precision: ``reason`` is ``named``, ``most_accurate``, ``deadline`` (a more
+    accurate one would have been late) or ``load`` (it isn't worth its time now). ``accuracy`` is its mIoU (0 to 1) for
+    this kind of prompt; ``predicted_ms`` the time to the answer as predicted, where ``Timings.total_ms`` is the actual
+    one; ``load_price`` the mIoU that a second of the engine cost at the time."""
+
+    reason: str
+    accuracy: float
+    predicted_ms: float
+    deadline_ms: float
+    load_price: float
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerInfo:
     """How an answer was made. ``handle`` prompts the same image again without sending it, where there is one."""
 
@@ -37,6 +51,7 @@ class AnswerInfo:
     embedding_cached: bool
     handle: Handle | None
     timings: Timings
+    decision: Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +167,18 @@ class Everything:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatingPointInfo:
+    """A precision of a variant that requests may name, as ``variant:precision``, with its mIoU (0 to 1) and the
+    milliseconds of one image and one prompt on the idle server."""
+
+    name: str
+    box_miou: float
+    point_miou: float
+    encode_ms: float
+    decode_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class VariantInfo:
     """A variant that the server knows. ``input_size`` is in pixels, mIoU is on COCO val, 0 to 1, None if unpublished;
     ``install_command`` is empty for variants that are served."""
@@ -168,3 +195,4 @@ class VariantInfo:
     published_box_miou: float | None
     published_point_miou: float | None
     install_command: str
+    operating_points: tuple[OperatingPointInfo, ...]

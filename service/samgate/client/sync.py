@@ -90,6 +90,8 @@ class Client:
         format: Format | str = Format.RLE,  # noqa: A002 - the contract's name
         return_logits: bool = False,
         variant: str = "",
+        min_accuracy: float = 0.0,
+        priority: messages.Priority | str = messages.Priority.INTERACTIVE,
         timeout_s: float | None = None,
     ) -> Segmentation:
         """SegAny: masks for ``prompts``, or for the one prompt that ``points``, ``labels``, ``box`` and
@@ -101,16 +103,29 @@ class Client:
                 ``best`` of those three (best for one click).
             format: ``rle``, ``png``, ``polygons``, ``packed_bits`` or ``low_res_logits``.
             return_logits: also fill ``Mask.low_res_logits``, to refine the mask with a further prompt.
-            variant: which one to use; empty lets the server choose.
-            timeout_s: deadline of this call.
+            variant: which one to use (``mobilesam``, or with its precision, ``mobilesam:int8``); empty lets the server
+                choose the most accurate that meets the deadline.
+            min_accuracy: the least mIoU, 0 to 1, that what answers has for such prompts; Infeasible if none has it.
+            priority: ``interactive``, or ``bulk`` for what lets interactive calls go first.
+            timeout_s: deadline of this call, which the server plans with: Overloaded if it is too busy to meet it,
+                Infeasible, with the smallest that would do, if it could not even when idle.
         """
         several = prompting.one_or_many(prompts, points, labels, box, mask_logits)
-        request = messages.segment_request(image, several, selection, format, return_logits, variant)
+        choice = messages.Choice(variant, min_accuracy, priority)
+        request = messages.segment_request(image, several, selection, format, return_logits, choice)
         return messages.read_segmentation(self._call(self._stub().Segment, request, timeout_s), Format(format))
 
-    def embed(self, image: ImageLike, *, variant: str = "", timeout_s: float | None = None) -> EmbeddedImage:
+    def embed(
+        self,
+        image: ImageLike,
+        *,
+        variant: str = "",
+        min_accuracy: float = 0.0,
+        priority: messages.Priority | str = messages.Priority.INTERACTIVE,
+        timeout_s: float | None = None,
+    ) -> EmbeddedImage:
         """Encode ``image`` now; give the result to :meth:`segment` in its place."""
-        request = messages.embed_request(image, variant)
+        request = messages.embed_request(image, messages.Choice(variant, min_accuracy, priority))
         return messages.read_embedded(self._call(self._stub().Embed, request, timeout_s))
 
     def everything(
@@ -120,6 +135,7 @@ class Client:
         on_progress: Callable[[Progress], None] | None = None,
         format: Format | str = Format.RLE,  # noqa: A002 - the contract's name
         variant: str = "",
+        min_accuracy: float = 0.0,
         timeout_s: float | None = None,
         **grid: Unpack[messages.GridOptions],
     ) -> Everything:
@@ -127,7 +143,9 @@ class Client:
         ``max_masks``. Masks can be asked for in any format but ``low_res_logits``."""
         collector = messages.EverythingCollector()
         with closing(
-            self.everything_events(image, format=format, variant=variant, timeout_s=timeout_s, **grid)
+            self.everything_events(
+                image, format=format, variant=variant, min_accuracy=min_accuracy, timeout_s=timeout_s, **grid
+            )
         ) as events:
             for event in events:
                 if isinstance(event, Progress) and on_progress is not None:
@@ -141,12 +159,13 @@ class Client:
         *,
         format: Format | str = Format.RLE,  # noqa: A002 - the contract's name
         variant: str = "",
+        min_accuracy: float = 0.0,
         timeout_s: float | None = None,
         **grid: Unpack[messages.GridOptions],
     ) -> Generator[EverythingEvent, None, None]:
         """:meth:`everything` as it happens: progress, then masks, then the summary. Closing the generator (or leaving
         it to the garbage collector) cancels the call, and the server stops working on it."""
-        request = messages.everything_request(image, grid, format, variant)
+        request = messages.everything_request(image, grid, format, messages.Choice(variant, min_accuracy))
         return self._events(request, Format(format), timeout_s)
 
     def variants(self, *, timeout_s: float | None = None) -> list[VariantInfo]:

@@ -41,7 +41,7 @@ def load_network(spec: VariantSpec, state_dict: Mapping[str, Tensor | NDArray[An
         WeightsError: names or shapes differ from the network's; the message lists the first of them.
     """
     module, _, function = spec.network.partition(":")
-    network = cast("Callable[[], Sam]", getattr(importlib.import_module(module), function))()
+    network = cast("Callable[[VariantSpec], Sam]", getattr(importlib.import_module(module), function))(spec)
     own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     given = {name: tuple(value.shape) for name, value in state_dict.items()}
     problems = {

@@ -64,7 +64,7 @@ def _export(spec: VariantSpec, folder: Path) -> None:
 def graphs_key(spec: VariantSpec, weights_sha256: str) -> str:
     """What the content of the graphs depends on, as a short hash."""
     digest = hashlib.sha256(weights_sha256.encode())
-    sizes = (spec.input_size, spec.embedding_shape, spec.low_res_size)
+    sizes = (spec.input_size, spec.prompt_size, spec.embedding_shape, spec.low_res_size)
     tokens = (spec.single_mask_token, spec.multimask_tokens)
     digest.update(repr((spec.network, sizes, tokens, spec.pixel_mean, spec.pixel_std)).encode())
     sources = (_PACKAGE / "compile" / "export.py", _PACKAGE / "variants" / "graphs.py")

@@ -93,8 +93,13 @@ class EmbeddedEngine:
     ) -> list[NDArray[Any]]:
         if self._closed:
             raise Unavailable("the engine is closed")
+        call = asyncio.get_running_loop().run_in_executor(executor, graph, inputs)
         try:
-            return await asyncio.get_running_loop().run_in_executor(executor, graph, inputs)
+            return await asyncio.shield(call)
+        except asyncio.CancelledError:
+            # A graph that runs can't be stopped: the engine is not free before it has ended.
+            await asyncio.wait([call])
+            raise
         except RuntimeError as error:
             raise Unavailable(f"{self.name} could not run the graph: {error}") from error
 

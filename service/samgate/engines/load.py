@@ -94,7 +94,8 @@ def own_server(settings: Settings, report: Callable[[str], None]) -> Iterator[Se
     from samgate.triton.local import local_triton
     from samgate.triton.supervisor import supervise
 
-    specs = [get_variant(name.strip()) for name in settings.variants.split(",") if name.strip()]
+    names = [name.strip().partition(":")[0] for name in settings.variants.split(",") if name.strip()]
+    specs = [get_variant(name) for name in dict.fromkeys(names)]
     with local_triton(
         specs, precision=settings.engine.precision, threads=settings.engine.threads, report=report
     ) as server:

@@ -1,6 +1,8 @@
 """The mask decoder's logits → masks at the image's size (segment_anything's ``Sam.postprocess_masks``).
 
-Upstream resizes 256 → 1024 → crop → image, bilinear both times and without antialiasing. Interpolated values lie
+Upstream resizes 256 → 1024 → crop → image, bilinear both times and without antialiasing. Here 1024 is the side of the
+encoder's input, since the crop has to be where the image ended in that: cropped in another frame, the rounding of
+``Frame.resized`` would move masks by up to a pixel of it. Interpolated values lie
 between their neighbours, so a mask can only be where low-res logits pass the threshold: nothing else is computed,
 which makes a small mask many times cheaper than a large one. A BLAS could do this as two products of banded matrices,
 but its threads fight with the engine's, and with each other when called from a pool. OpenCV's do too: servers call

@@ -13,7 +13,8 @@ def frame_of(height: int, width: int, spec: VariantSpec) -> Frame:
     """Where an image of ``height`` × ``width`` pixels lies in the input of ``spec``'s encoder."""
     match spec.resize:
         case ResizeRule.LONGEST_SIDE:
-            return Frame((height, width), longest_side(height, width, spec.input_size), spec.input_size)
+            resized = longest_side(height, width, spec.input_size)
+            return Frame((height, width), resized, spec.input_size, spec.prompt_size)
 
 
 def longest_side(height: int, width: int, side: int) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Generic, TypeVar
@@ -26,7 +26,7 @@ class Work(Generic[T]):
     """A piece of work that waits.
 
     Pieces with equal ``key`` may share a call; ``size`` counts against the batch's limit; ``deadline`` is on the
-    caller's clock, in seconds.
+    caller's clock, in seconds, as is ``submitted``.
     """
 
     payload: T
@@ -34,29 +34,27 @@ class Work(Generic[T]):
     size: int
     deadline: float
     priority: Priority = Priority.INTERACTIVE
+    submitted: float = 0.0
     waiting: bool = False
     sequence: int = 0
 
-    def __lt__(self, other: Work[T]) -> bool:
-        return self._rank < other._rank
 
-    @property
-    def _rank(self) -> tuple[int, float, int]:
-        return (self.priority, self.deadline, self.sequence)
+_Entry = tuple[int, float, int, Work[T]]
 
 
 class BatchQueue(Generic[T]):
     """Bounded queue of :class:`Work`, O(log n) an operation.
 
     Every piece lies in two heaps, one of all and one of its key. What was taken through one, or cancelled, is a
-    leftover (``waiting`` is False) in the other: it is dropped when it comes up, and all are when they are the most.
+    leftover in the other: it is dropped when it comes up, and all are when they are the most. What was cancelled may be
+    pushed again.
     """
 
-    def __init__(self, max_batch: int, max_waiting: int) -> None:
-        self.max_batch = max_batch
+    def __init__(self, max_waiting: int) -> None:
         self.max_waiting = max_waiting
-        self._all: list[Work[T]] = []
-        self._by_key: dict[Hashable, list[Work[T]]] = {}
+        # Tuples of priority, deadline, sequence and work compare without calling Python code.
+        self._all: list[_Entry[T]] = []
+        self._by_key: dict[Hashable, list[_Entry[T]]] = {}
         self._sequence = itertools.count()
         self._waiting = 0
 
@@ -70,8 +68,9 @@ class BatchQueue(Generic[T]):
         work.sequence = next(self._sequence)
         work.waiting = True
         self._waiting += 1
-        heapq.heappush(self._all, work)
-        heapq.heappush(self._by_key.setdefault(work.key, []), work)
+        entry = (int(work.priority), work.deadline, work.sequence, work)
+        heapq.heappush(self._all, entry)
+        heapq.heappush(self._by_key.setdefault(work.key, []), entry)
 
     def cancel(self, work: Work[T]) -> bool:
         """Forget ``work``; False when it isn't waiting (any more)."""
@@ -82,49 +81,68 @@ class BatchQueue(Generic[T]):
             self._rebuild()
         return True
 
-    def pop(self, now: float) -> tuple[list[Work[T]], list[Work[T]]]:
-        """The next batch, and the pieces whose deadline has passed, which must not be run.
-
-        The batch holds the most urgent piece and, up to ``max_batch``, others of its key in order of urgency. A piece
-        larger than ``max_batch`` goes alone.
-        """
-        batch: list[Work[T]] = []
-        expired: list[Work[T]] = []
-        while self._all and not batch:
-            head = heapq.heappop(self._all)
-            if head.waiting:
-                self._take(head)
-                (expired if head.deadline <= now else batch).append(head)
+    def head(self) -> Work[T] | None:
+        """The most urgent piece."""
+        while self._all and not _live(self._all[0]):
             # Whatever comes first of all comes first of its key too, so no leftover outlives its place in ``_all``.
-            self._first_of(head.key)
-        if batch:
-            key, room = batch[0].key, self.max_batch - batch[0].size
-            while room > 0 and (mate := self._first_of(key)) and mate.size <= room:
+            self._first_of(heapq.heappop(self._all)[-1].key)
+        return self._all[0][-1] if self._all else None
+
+    def form(
+        self,
+        limit: int,
+        fits: Callable[[int], bool] = lambda size: True,
+        hopeless: Callable[[Work[T]], bool] = lambda work: False,
+    ) -> tuple[list[Work[T]], list[Work[T]]]:
+        """Takes a batch: the most urgent piece and, while ``fits`` says so of the batch's size, others of its key in
+        order of urgency up to a size of ``limit``. A piece larger than that goes alone. The second list are pieces that
+        are ``hopeless``, which are taken out on the way."""
+        dropped: list[Work[T]] = []
+        while (head := self.head()) is not None and hopeless(head):
+            self._take(head)
+            dropped.append(head)
+        if head is None:
+            return [], dropped
+        self._take(head)
+        batch, size = [head], head.size
+        while mate := self._first_of(head.key):
+            if hopeless(mate):
                 self._take(mate)
-                if mate.deadline <= now:
-                    expired.append(mate)
-                else:
-                    batch.append(mate)
-                    room -= mate.size
-            self._first_of(key)
-        return batch, expired
+                dropped.append(mate)
+            elif size + mate.size <= limit and fits(size + mate.size):
+                self._take(mate)
+                batch.append(mate)
+                size += mate.size
+            else:
+                break
+        return batch, dropped
+
+    def size_of(self, key: Hashable, limit: int) -> int:
+        """What :meth:`form` could put into a batch of ``key``, as far as ``limit``: a bound from above, O(limit)."""
+        return sum(work.size for *_, work in filter(_live, self._by_key.get(key, [])[:limit]))
 
     def _first_of(self, key: Hashable) -> Work[T] | None:
         mates = self._by_key.get(key, [])
-        while mates and not mates[0].waiting:
+        while mates and not _live(mates[0]):
             heapq.heappop(mates)
         if not mates:
             self._by_key.pop(key, None)
             return None
-        return mates[0]
+        return mates[0][-1]
 
     def _take(self, work: Work[T]) -> None:
         work.waiting = False
         self._waiting -= 1
 
     def _rebuild(self) -> None:
-        self._all = sorted(work for work in self._all if work.waiting)
+        self._all = sorted(filter(_live, self._all))
         self._by_key = {}
-        for work in self._all:
+        for entry in self._all:
             # Appended in order: a sorted list is a heap.
-            self._by_key.setdefault(work.key, []).append(work)
+            self._by_key.setdefault(entry[-1].key, []).append(entry)
+
+
+def _live(entry: _Entry[T]) -> bool:
+    """Whether the entry's work waits, and hasn't been pushed again since with another deadline."""
+    _, _, sequence, work = entry
+    return work.waiting and work.sequence == sequence

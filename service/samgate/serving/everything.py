@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from samgate.domain import FloatArray, Format, Rle, Survivors, UInt8Array
 from samgate.imaging.formats import encode as encode_mask
 from samgate.imaging.formats import rle_to_mask
 from samgate.imaging.preprocess import encoder_input
-from samgate.scheduling.queue import Priority
 from samgate.segevery.crops import Crop
 from samgate.segevery.generator import EverythingResult, GridSampler
 from samgate.segevery.parameters import GridParameters
+from samgate.serving.admission import Admitted
 from samgate.serving.answers import encoded_bytes
-from samgate.serving.images import Images, encode
-from samgate.serving.models import Model, SurviveWork
-from samgate.serving.prompting import point_group
-from samgate.serving.requests import EncodedMask, Handle, Image, Trace
+from samgate.serving.requests import EncodedMask, Handle, Image, Trace, Wish
 from samgate.sessions import Embedding
 
 T = TypeVar("T")
@@ -41,13 +38,12 @@ _MESSAGE_BYTES = 512 * 1024
 
 @dataclass(frozen=True, slots=True)
 class EverythingCall:
-    """All masks of one image. ``deadline`` is on :func:`time.monotonic`'s clock."""
+    """All masks of one image."""
 
     image: Image
     parameters: GridParameters
     format: Format
-    variant: str
-    deadline: float
+    wish: Wish
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +73,14 @@ EverythingEvent = EverythingProgress | EverythingFound | EverythingDone
 
 
 async def run_everything(
-    call: EverythingCall, model: Model, images: Images, executor: Executor, trace: Trace
+    call: EverythingCall, admitted: Admitted, executor: Executor
 ) -> AsyncGenerator[EverythingEvent, None]:
     """Progress after every chunk, then the masks, then the end. Closing the iterator stops the work at once.
 
     Chunks are bulk work: prompts of Segment calls go between them. One chunk is decoded while the one before it is
     filtered. Raises InvalidArgument, NotFound, Overloaded, DeadlineExceeded and Unavailable.
     """
+    model, trace = admitted.model, admitted.trace
 
     async def work(function: Callable[[], T], stage: str) -> T:
         started = time.perf_counter()
@@ -92,18 +89,21 @@ async def run_everything(
         finally:
             trace.add(stage, time.perf_counter() - started)
 
-    whole = await images.embed(call.image, model, call.deadline, trace)
+    async def decode(embedding: Embedding, points: FloatArray) -> Survivors:
+        return await admitted.survivors(embedding, points, sampler.min_iou)
+
+    whole = await admitted.embed()
     sampler = GridSampler(call.parameters, whole.frame.original, model.spec)
-    trace.prompts = sampler.prompts_total
     async with AsyncExitStack() as stack:
         pixels: UInt8Array | None = None
         if len(sampler.crops) > 1 and not isinstance(call.image, Handle):
-            pixels = await stack.enter_async_context(images.decoded(call.image))
+            pixels = await stack.enter_async_context(admitted.images.decoded(call.image))
         for crop in sampler.crops:
             embedding = whole
             if crop.layer > 0 and pixels is not None:
-                embedding = await _embed_crop(pixels, crop, model, call.deadline, work, trace)
-            async with aclosing(_decode_ahead(sampler, crop, embedding, model, call.deadline, trace)) as chunks:
+                embedding = await _embed_crop(pixels, crop, admitted, work)
+            points_of_crop = sampler.chunks(crop, admitted.chunk)
+            async with aclosing(_decode_ahead(points_of_crop, partial(decode, embedding))) as chunks:
                 async for points, survivors in chunks:
                     await work(partial(sampler.add, crop, embedding.frame, points, survivors), "masks")
                     yield EverythingProgress(sampler.prompts_done, sampler.prompts_total, sampler.candidates)
@@ -115,33 +115,24 @@ async def run_everything(
     yield EverythingDone(trace)
 
 
-async def _embed_crop(
-    pixels: UInt8Array, crop: Crop, model: Model, deadline: float, work: Worker, trace: Trace
-) -> Embedding:
+async def _embed_crop(pixels: UInt8Array, crop: Crop, admitted: Admitted, work: Worker) -> Embedding:
     x0, y0, x1, y1 = crop.box
-    square, frame = await work(lambda: encoder_input(pixels[y0:y1, x0:x1], model.spec), "imaging")
-    embedding = await encode(model, square, frame, deadline, Priority.BULK)
-    for stage, seconds in embedding.stages_s.items():
-        trace.add(stage, seconds)
-    return embedding
+    square, frame = await work(lambda: encoder_input(pixels[y0:y1, x0:x1], admitted.model.spec), "imaging")
+    return await admitted.encode(square, frame)
 
 
 async def _decode_ahead(
-    sampler: GridSampler, crop: Crop, embedding: Embedding, model: Model, deadline: float, trace: Trace
+    chunks: Iterable[FloatArray], decode: Callable[[FloatArray], Coroutine[Any, Any, Survivors]]
 ) -> AsyncGenerator[tuple[FloatArray, Survivors], None]:
     """Each chunk of points with what survives of it; the next chunk is under way while the caller looks at one."""
 
-    async def decode(points: FloatArray) -> tuple[FloatArray, Survivors]:
-        prompts = point_group(points, embedding.frame, model.spec)
-        done = await model.survivors(SurviveWork(embedding.values, prompts, sampler.min_iou), deadline)
-        trace.add("queue", done.queue_s)
-        trace.add("decode", done.run_s)
-        return points, done.result
+    async def decoded(points: FloatArray) -> tuple[FloatArray, Survivors]:
+        return points, await decode(points)
 
     under_way: asyncio.Task[tuple[FloatArray, Survivors]] | None = None
     try:
-        for points in sampler.chunks(crop, model.engine.capacity.max_prompts):
-            begun, under_way = under_way, asyncio.create_task(decode(points))
+        for points in chunks:
+            begun, under_way = under_way, asyncio.create_task(decoded(points))
             if begun is not None:
                 yield await begun
         if under_way is not None:

@@ -1,19 +1,15 @@
-"""A variant that is served: its engine, and the lanes that batch calls to it across requests."""
+"""A variant that is served: its engine, and how batches of work become calls of it."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
-from samgate.config import Settings
 from samgate.domain import FloatArray, Survivors, UInt8Array
 from samgate.engines.base import Decoded, Engine, Images, Prompts
-from samgate.scheduling.lane import Done, Lane
-from samgate.scheduling.queue import Priority
+from samgate.scheduling.device import Batch
 from samgate.serving.prompting import stack
 from samgate.variants.spec import VariantSpec
 
@@ -43,60 +39,39 @@ class SurviveWork:
     min_iou: float
 
 
+@dataclass(frozen=True, slots=True)
 class Model:
-    """One served variant. Create within the event loop that uses it."""
+    """One operating point that is served."""
 
-    def __init__(
-        self, spec: VariantSpec, engine: Engine, settings: Settings, observe_batch: Callable[[str, int], None]
-    ):
-        self.spec = spec
-        self.engine = engine
-        capacity = engine.capacity
-        self.encoding: Lane[EncodeWork, FloatArray] = Lane(
-            self._encode,
-            max_batch=capacity.max_images,
-            max_waiting=settings.limits.max_queued,
-            parallel=capacity.parallel_calls,
-            on_batch=lambda size: observe_batch("encode", size),
-        )
-        self.decoding: Lane[DecodeWork | SurviveWork, Decoded | Survivors] = Lane(
-            self._decode,
-            max_batch=capacity.max_prompts,
-            max_waiting=settings.limits.max_queued,
-            parallel=capacity.parallel_calls,
-            on_batch=lambda size: observe_batch("decode", size),
-        )
+    spec: VariantSpec
+    engine: Engine
 
-    async def close(self) -> None:
-        """Finish what runs, fail what waits, free the engine."""
-        await asyncio.gather(self.encoding.close(), self.decoding.close())
-        await self.engine.close()
+    @property
+    def name(self) -> str:
+        """``variant:precision``: its operating point's."""
+        return f"{self.spec.name}:{self.engine.precision}"
 
-    async def decode(self, work: DecodeWork, key: Hashable, deadline: float) -> Done[Decoded]:
-        """Prompts of a Segment call. Raises as :meth:`~samgate.scheduling.lane.Lane.submit` does."""
-        prompts = work.prompts.coords.shape[1]
-        done = await self.decoding.submit(work, key=key, size=prompts, deadline=deadline)
-        return cast("Done[Decoded]", done)
+    async def run(self, batch: Batch, loads: list[Any], deadline: float) -> list[Any]:
+        """The loads of ``batch`` in one call: an embedding for each :class:`EncodeWork`, Decoded (I = 1) for each
+        :class:`DecodeWork`, Survivors for a :class:`SurviveWork`. Raises Unavailable."""
+        if batch.stage == "encode":
+            return await self._encode(cast("list[EncodeWork]", loads), deadline)
+        if isinstance(loads[0], SurviveWork):
+            return [await self._survivors(work, deadline) for work in loads]
+        return await self._decode(cast("list[DecodeWork]", loads), deadline)
 
-    async def survivors(self, work: SurviveWork, deadline: float) -> Done[Survivors]:
-        """A chunk of SegEvery, which goes when no Segment call waits. Raises as :meth:`decode` does."""
-        prompts = work.prompts.coords.shape[1]
-        # A key of its own: which masks survive is for each image to say, so no two chunks share a call.
-        done = await self.decoding.submit(work, key=work, size=prompts, deadline=deadline, priority=Priority.BULK)
-        return cast("Done[Survivors]", done)
-
-    async def _encode(self, batch: list[EncodeWork], deadline: float) -> list[FloatArray]:
-        pixels = np.stack([work.pixels for work in batch]) if len(batch) > 1 else batch[0].pixels[None]
-        valid = np.array([work.valid for work in batch], np.int32)
+    async def _encode(self, works: list[EncodeWork], deadline: float) -> list[FloatArray]:
+        pixels = np.stack([work.pixels for work in works]) if len(works) > 1 else works[0].pixels[None]
+        valid = np.array([work.valid for work in works], np.int32)
         return await self.engine.encode(Images(pixels, valid), deadline)
 
-    async def _decode(self, batch: list[DecodeWork | SurviveWork], deadline: float) -> list[Decoded | Survivors]:
-        first = batch[0]
-        if isinstance(first, SurviveWork):
-            return [await self.engine.survivors(first.embedding, first.prompts, first.min_iou, deadline)]
-        prompts = stack([work.prompts for work in batch])
-        decoded = await self.engine.decode([work.embedding for work in batch], prompts, deadline)
+    async def _survivors(self, work: SurviveWork, deadline: float) -> Survivors:
+        return await self.engine.survivors(work.embedding, work.prompts, work.min_iou, deadline)
+
+    async def _decode(self, works: list[DecodeWork], deadline: float) -> list[Decoded]:
+        prompts = stack([work.prompts for work in works])
+        decoded = await self.engine.decode([work.embedding for work in works], prompts, deadline)
         return [
             Decoded(decoded.low_res_masks[index : index + 1], decoded.iou_predictions[index : index + 1])
-            for index in range(len(batch))
+            for index in range(len(works))
         ]

@@ -81,9 +81,9 @@ def select(ious: FloatArray, selection: Selection, spec: VariantSpec) -> tuple[i
 
 
 def _tokens(prompt: Prompt, frame: Frame, spec: VariantSpec) -> tuple[FloatArray, IntArray]:
-    coords, labels = [frame.to_input(prompt.points.reshape(-1, 2))], [prompt.labels]
+    coords, labels = [frame.to_prompt(prompt.points.reshape(-1, 2))], [prompt.labels]
     if prompt.box is not None:
-        coords.append(frame.to_input(prompt.box.reshape(2, 2)))
+        coords.append(frame.to_prompt(prompt.box.reshape(2, 2)))
         labels.append(np.array(BOX_LABELS, np.int32))
     elif spec.padding_point is PaddingPoint.WITHOUT_BOX and len(prompt.points) > 0:
         coords.append(np.zeros((1, 2), np.float32))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from samgate.domain import FloatArray, Format, Polygon, Prompt, Rle, Selection
+from samgate.scheduling.queue import Priority
+from samgate.scheduling.request import Reason
 
 EncodedMask = Rle | bytes | tuple[Polygon, ...]
 
@@ -36,16 +38,28 @@ Image = EncodedImage | RawImage | Handle
 
 
 @dataclass(frozen=True, slots=True)
+class Wish:
+    """How a request wants to be treated: ``arrival`` and ``deadline`` on :func:`time.monotonic`'s clock; ``variant`` a
+    variant's or an operating point's name, empty for any; ``min_accuracy`` mIoU, 0 to 1; who asks, for fair shares."""
+
+    arrival: float
+    deadline: float
+    variant: str = ""
+    min_accuracy: float = 0.0
+    priority: Priority = Priority.INTERACTIVE
+    client: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SegmentCall:
-    """Prompts on one image. ``deadline`` is on :func:`time.monotonic`'s clock."""
+    """Prompts on one image."""
 
     image: Image
     prompts: tuple[Prompt, ...]
     selection: Selection
     format: Format
     return_logits: bool
-    variant: str
-    deadline: float
+    wish: Wish
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +80,11 @@ class AnsweredMask:
 
 @dataclass(slots=True)
 class Trace:
-    """How an answer came about; ``stages_s`` holds the seconds of each stage."""
+    """How an answer came about; ``stages_s`` holds the seconds of each stage.
+
+    ``accuracy`` is the operating point's mIoU (0 to 1) for this kind of prompt, ``reason`` why it was chosen,
+    ``predicted_s`` the time from arrival to answer that was predicted, ``price`` the load price at the time.
+    """
 
     variant: str
     precision: str
@@ -76,6 +94,10 @@ class Trace:
     size: tuple[int, int] = (0, 0)
     prompts: int = 0
     masks: int = 0
+    accuracy: float = 0.0
+    reason: Reason = Reason.NAMED
+    predicted_s: float = 0.0
+    price: float = 0.0
     stages_s: dict[str, float] = field(default_factory=dict)
 
     def add(self, stage: str, seconds: float) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from samgate.errors import NotFound
-from samgate.variants import mobilesam
+from samgate.variants import mobilesam, mobilesam_smaller
 from samgate.variants.spec import VariantSpec
 
-VARIANTS: dict[str, VariantSpec] = {spec.name: spec for spec in (mobilesam.SPEC,)}
+VARIANTS: dict[str, VariantSpec] = {
+    spec.name: spec for spec in (mobilesam.SPEC, mobilesam_smaller.SPEC_768, mobilesam_smaller.SPEC_512)
+}
 DEFAULT_VARIANT = mobilesam.SPEC.name
 
 

@@ -83,13 +83,29 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasuredAccuracy:
+    """mIoU, 0 to 1, by ``samgate eval`` on our 616 masks (``README.md`` says which).
+
+    ``box`` is that of the single mask for the labelled box, ``point`` that of the best predicted of the three masks for
+    the point deepest inside of the object.
+    """
+
+    box: float
+    point: float
+
+
+@dataclass(frozen=True, slots=True)
 class PrecisionPlan:
-    """Which arithmetic each graph runs in under one named precision, and why."""
+    """Which arithmetic each graph runs in under one named precision, and why.
+
+    ``accuracy`` is None where the plan was never run on ground truth.
+    """
 
     encoder: Arithmetic
     decoder: Arithmetic
     reason: str
     gate: Gate
+    accuracy: MeasuredAccuracy | None = None
 
     @property
     def arithmetics(self) -> frozenset[Arithmetic]:
@@ -159,10 +175,16 @@ class VariantSpec:
     licence: str
     parameters: int
     network: str
-    """``module:function`` that builds the torch network (needs the ``compile`` extra)."""
+    """``module:function`` that builds the torch network from this spec (needs the ``compile`` extra)."""
     sources: tuple[Source, ...]
     accuracy: PublishedAccuracy
+    weights: str = ""
+    """Name that the weights are installed under, where they are another variant's; see :attr:`weights_name`."""
     input_size: int = 1024
+    """Side of the encoder's square input."""
+    prompt_size: int = 1024
+    """Side of the frame that prompts are in: the encoder's padded square, in as many pixels as the decoder was trained
+    with, whatever ``input_size``."""
     embedding_shape: tuple[int, int, int] = (256, 64, 64)
     low_res_size: int = 256
     resize: ResizeRule = ResizeRule.LONGEST_SIDE
@@ -181,3 +203,8 @@ class VariantSpec:
     """What stays in f32 in graphs of low arithmetic; the first that a node belongs to counts it."""
     unquantized: tuple[Island, ...] = ()
     """What stays out of int8, and runs in whichever float arithmetic runs beside it."""
+
+    @property
+    def weights_name(self) -> str:
+        """What the weights are installed under: one name, and one file, for all variants that share them."""
+        return self.weights or self.name

@@ -43,7 +43,7 @@ def network_shapes(spec: VariantSpec) -> Shapes:
         WeightsError: torch is not installed.
     """
     try:
-        network: torch.nn.Module = resolve(spec.network)()
+        network: torch.nn.Module = resolve(spec.network)(spec)
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise

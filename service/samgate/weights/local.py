@@ -51,7 +51,7 @@ def read_local(spec: VariantSpec, path: Path, shapes: Shapes, folder: Path) -> t
         raise WeightsError(f"{path} can't be read: {error.strerror}") from error
     known = [s for s in spec.sources if isinstance(s, UrlSource) and s.sha256 == checksum]
     name = source_name(known[0]) if known else _unknown(spec, path)
-    return state, Origin(variant=spec.name, source=name, files={path.name: checksum})
+    return state, Origin(variant=spec.weights_name, source=name, files={path.name: checksum})
 
 
 def _from_package(
@@ -65,7 +65,7 @@ def _from_package(
     state = canonical(resolve(source.recover)(files), shapes)
     checksums = {name: sha256_file(file) for name, file in files.items()}
     name = source_name(source) if checksums == source.files else _unknown(spec, path)
-    return state, Origin(variant=spec.name, source=name, files=checksums)
+    return state, Origin(variant=spec.weights_name, source=name, files=checksums)
 
 
 def _find(folder: Path, source: NpmSource) -> dict[str, Path]:

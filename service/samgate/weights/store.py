@@ -1,4 +1,7 @@
-"""Installed weights: one safetensors file per variant, which carries the origin of what is in it."""
+"""Installed weights: one safetensors file per set of weights, which carries the origin of what is in it.
+
+Variants may share a set (:attr:`samgate.variants.spec.VariantSpec.weights_name`): what one installs, all have.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ class Origin:
     """Where weights are from.
 
     Attributes:
-        variant: the variant's name.
+        variant: the name of the weights, which is that of the variant they were published as.
         source: the URL, ``npm:package@version``, or ``file:name`` for a file that no source of the variant names.
         files: SHA-256 of every file that was read, by its name.
     """
@@ -51,7 +54,7 @@ class WeightsInfo:
 
 def weights_path(spec: VariantSpec) -> Path:
     """Where the variant's weights are once they are installed."""
-    return home_folder("weights", create=False) / f"{spec.name}.safetensors"
+    return home_folder("weights", create=False) / f"{spec.weights_name}.safetensors"
 
 
 def installed(spec: VariantSpec) -> WeightsInfo | None:

@@ -6,8 +6,11 @@ from samgate.variants.nets.mask_decoder import MaskDecoder
 from samgate.variants.nets.prompt_encoder import PromptEncoder
 from samgate.variants.nets.sam import Sam
 from samgate.variants.nets.tiny_vit import TinyViT, TinyVitConfig
+from samgate.variants.spec import VariantSpec
 
 
-def build() -> Sam:
-    """The network, with its parameters not yet loaded."""
-    return Sam(TinyViT(TinyVitConfig()), PromptEncoder(), MaskDecoder())
+def build(spec: VariantSpec) -> Sam:
+    """The network for the sizes of ``spec``, with its parameters not yet loaded; these are the same for all sizes."""
+    channels, size, _ = spec.embedding_shape
+    encoder = TinyViT(TinyVitConfig(image_size=spec.input_size, out_channels=channels, out_size=size))
+    return Sam(encoder, PromptEncoder(channels, size, spec.prompt_size), MaskDecoder())

@@ -43,15 +43,16 @@ class PromptEncoder(nn.Module):
     Args:
         dim: width of tokens and image embedding.
         embedding_size: height and width of the image embedding; a mask prompt is four times as large.
-        image_size: side of the encoder input, in whose pixels coordinates are.
+        prompt_size: side of the frame in whose pixels coordinates are: the encoder's padded square, at the size that
+            the decoder was trained with.
         mask_channels: width of the mask's convolutions.
     """
 
     def __init__(
-        self, dim: int = 256, embedding_size: int = 64, image_size: int = 1024, mask_channels: int = 16
+        self, dim: int = 256, embedding_size: int = 64, prompt_size: int = 1024, mask_channels: int = 16
     ) -> None:
         super().__init__()
-        self.dim, self.embedding_size, self.image_size = dim, embedding_size, image_size
+        self.dim, self.embedding_size, self.prompt_size = dim, embedding_size, prompt_size
         self.pe_layer = RandomPositions(dim)
         self.point_embeddings = nn.ModuleList(nn.Embedding(1, dim) for _ in range(4))
         self.not_a_point_embed = nn.Embedding(1, dim)
@@ -70,7 +71,7 @@ class PromptEncoder(nn.Module):
         """Tokens ``[I, P, K, dim]``.
 
         Args:
-            coords: ``[I, P, K, 2]`` as (x, y) in encoder-input pixels.
+            coords: ``[I, P, K, 2]`` as (x, y) in pixels of the prompt frame.
             labels: int32 ``[I, P, K]``: −1 no point, 0 background, 1 foreground, 2 and 3 a box's two corners.
         """
         embeddings = cast("list[nn.Embedding]", [self.not_a_point_embed, *self.point_embeddings])
@@ -78,7 +79,7 @@ class PromptEncoder(nn.Module):
         # "No point" has no position; every other kind adds its position to its own embedding.
         zero = torch.zeros(1, dtype=labels.dtype)  # compared with a Python number, labels would be cast to int64
         has_position = (labels >= zero).to(coords.dtype).unsqueeze(-1)
-        positions: Tensor = self.pe_layer((coords + 0.5) / self.image_size)
+        positions: Tensor = self.pe_layer((coords + 0.5) / self.prompt_size)
         return positions * has_position + F.embedding(labels + 1, kinds)
 
     def no_mask(self) -> Tensor:

@@ -48,7 +48,7 @@ class EncoderGraph(nn.Module):
                 becomes 0 *after* normalisation, as the networks are trained; no uint8 value does.
 
         Returns:
-            ``[N, 256, S/16, S/16]``.
+            ``[N, C, H, H]`` over the whole square, padding included.
         """
         position = torch.arange(self.size, dtype=torch.int32)
         rows = (position < valid[:, :1]).to(torch.float32)[:, None, :, None]
@@ -70,8 +70,9 @@ class DecoderGraph(nn.Module):
         """
         Args:
             image_embedding: ``[I, C, H, H]``.
-            point_coords: ``[I, P, K, 2]`` as (x, y) in encoder-input pixels. Prompts without a box end with one point
-                of label −1 (as in upstream), which the caller appends.
+            point_coords: ``[I, P, K, 2]`` as (x, y) in pixels of the prompt frame, which is the encoder's padded square
+                at the spec's ``prompt_size``. Prompts without a box end with one point of label −1 (as in upstream),
+                which the caller appends.
             point_labels: int32 ``[I, P, K]``: −1 no point, 0 background, 1 foreground, 2 and 3 a box's two corners.
 
         Returns:

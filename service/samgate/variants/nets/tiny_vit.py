@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samgate.variants.nets.layers import ConvNorm, LayerNorm2d, to_map, to_tokens
+from samgate.variants.nets.resampling import Resample
 
 _Neck = tuple[nn.Conv2d, LayerNorm2d, nn.Conv2d, LayerNorm2d]
 
@@ -23,6 +24,9 @@ class TinyVitConfig:
     """Sizes of a TinyViT, one entry a stage; the defaults are TinyViT-5M as MobileSAM uses it.
 
     ``strides`` are those of the merging between stages: MobileSAM keeps the last two stages at one resolution.
+    ``image_size`` and ``out_size`` (the image embedding's; None is that of the last stage) decide nothing about
+    parameters: windows, and with them the attention biases, stay as they are trained, and the last windows of a row are
+    filled up with zeros at any size.
     """
 
     image_size: int = 1024
@@ -34,6 +38,7 @@ class TinyVitConfig:
     mlp_ratio: int = 4
     expand_ratio: int = 4
     out_channels: int = 256
+    out_size: int | None = None
     classes: int = 1000
 
     @property
@@ -218,15 +223,23 @@ class TinyViT(nn.Module):
             nn.Conv2d(config.out_channels, config.out_channels, 3, padding=1, bias=False),
             LayerNorm2d(config.out_channels),
         )
+        last = config.resolutions[-1]
+        self.out_size = config.out_size or last
+        resample = Resample(last, self.out_size, config.out_channels)
+        self.resample = nn.Identity() if last == self.out_size else resample
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[N, 3, S, S]`` normalised and padded → image embedding ``[N, 256, S/16, S/16]``."""
+        """``[N, 3, S, S]`` normalised and padded → image embedding ``[N, 256, out_size, out_size]``.
+
+        A smaller input's map is resampled to the decoder's size inside the neck, so that the neck's 3 × 3 convolution
+        and last normalisation see the scale they were trained at: ``docs/input-sizes.md`` has the alternatives.
+        """
         x = self.patch_embed(x)
         for layer in self.layers:
             x = layer(x)
         first, norm1, second, norm2 = cast("_Neck", tuple(self.neck))
-        size, dim = self.config.resolutions[-1], self.config.out_channels
-        x = norm1(F.linear(x, first.weight.flatten(1)))
+        size, dim = self.out_size, self.config.out_channels
+        x = self.resample(norm1(F.linear(x, first.weight.flatten(1))))
         return to_map(norm2(to_tokens(second(to_map(x, size, dim)), size, dim)), size, dim)
 
 

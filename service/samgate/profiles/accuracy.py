@@ -1,0 +1,43 @@
+"""How well operating points do by kind of prompt, and who says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from samgate.profiles.stored import EVALUATED
+from samgate.scheduling.profile import PROMPT_KINDS, PromptKind
+from samgate.variants.spec import VariantSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """mIoU by kind of prompt, 0 to 1, and its ``origin`` in words."""
+
+    miou: Mapping[PromptKind, float]
+    origin: str
+
+
+def known_accuracy(spec: VariantSpec, precision: str) -> Accuracy:
+    """What is known of ``spec`` at ``precision`` without measuring: samgate's own figures for the plan, else published
+    ones for the variant. What nobody says counts as 0, so that no request that asks for accuracy gets there."""
+    plan = spec.precisions.get(precision)
+    measured = plan.accuracy if plan is not None else None
+    if measured is not None:
+        return Accuracy({"box": measured.box, "point": measured.point}, "samgate's own, on 616 masks: samgate.variants")
+    published = spec.accuracy
+    percent = {"box": published.box_miou, "point": published.point_miou}
+    origin = f"published for {spec.name}: {published.origin}"
+    missing = [kind for kind in PROMPT_KINDS if percent[kind] is None]
+    if missing:
+        origin += f"; nothing of {' and '.join(missing)} prompts, which count as 0"
+    return Accuracy({kind: (percent[kind] or 0.0) / 100 for kind in PROMPT_KINDS}, origin)
+
+
+def evaluated_accuracy(summary: Mapping[str, Any], dataset: str) -> Accuracy:
+    """What :func:`samgate.evaluation.summary.summarise` found on the file called ``dataset``."""
+    return Accuracy(
+        {kind: float(summary[kind]["miou"]) for kind in PROMPT_KINDS},
+        f"{EVALUATED}{summary['box']['n']} masks of {dataset}",
+    )

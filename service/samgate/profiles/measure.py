@@ -1,0 +1,236 @@
+"""Measures one operating point on a loaded engine, embedded or Triton's alike.
+
+Sizes and kinds of calls are interleaved in an order that changes with every round, so that whatever drifts on the
+machine drifts for all of them, and no call always has the same one before it. Calls are made one at a time: what
+several at once do to each other is the scheduler's to add up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from samgate.domain import FloatArray, Format, Frame, UInt8Array
+from samgate.engines.base import Decoded, Engine, Images
+from samgate.engines.cpu import usable_cores
+from samgate.imaging.decode import decode, probe
+from samgate.imaging.formats import encode as encode_mask
+from samgate.imaging.masks import finish
+from samgate.imaging.preprocess import encoder_input
+from samgate.profiles.accuracy import known_accuracy
+from samgate.profiles.fit import Origin, fit_line
+from samgate.profiles.pictures import grid, jpeg, picture
+from samgate.scheduling.profile import OperatingPoint
+from samgate.segevery.parameters import GridParameters
+from samgate.serving.prompting import point_group
+from samgate.variants.spec import VariantSpec
+
+Kind = Literal["encode", "decode", "survivors", "prepare", "finish"]
+Call = Callable[[], Awaitable[object]]
+
+_FRAME_MEGAPIXELS = 0.8
+"""Of the picture that prompts are on: between a photograph of COCO's and a screenful."""
+_MAX_PIXELS = 100_000_000
+_SEED = 4
+_QUIET_SHARE = 0.7
+"""Measured: 0.85 to 1 on a machine that is idle else, 0.3 with a neighbour on each core."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much measuring is worth: rounds of ``encodes`` and of all other ``calls``, after ``warm_up`` rounds that
+    don't count.
+
+    ``megapixels`` are the sizes of images to prepare. With ``ladder`` calls of 1, 2, 4 … items are measured, else the
+    smallest and the largest alone.
+    """
+
+    origin: Origin
+    encodes: int
+    calls: int
+    warm_up: int
+    megapixels: tuple[float, ...]
+    ladder: bool
+
+    @property
+    def rounds(self) -> int:
+        """Those that count."""
+        return max(self.encodes, self.calls)
+
+
+FULL = Effort("measured", encodes=24, calls=40, warm_up=2, megapixels=(0.3, 1.0, 4.0, 12.0), ladder=True)
+QUICK = Effort("quick", encodes=3, calls=3, warm_up=1, megapixels=(0.3, 2.0), ladder=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A ``point``, and how many ``processors`` this process had in the mean while it encoded images.
+
+    On a machine that does nothing else these are nearly as many as the engine has threads. 0 with Triton, whose
+    servers are other processes.
+    """
+
+    point: OperatingPoint
+    processors: float
+
+    def disturbed(self, threads: int) -> bool:
+        """Whether others had much of the processors that the engine's ``threads`` wanted: times are theirs as well."""
+        return 0 < self.processors < _QUIET_SHARE * threads
+
+
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """One kind of call at one size, to be made ``repetitions`` times; ``seconds`` it took, and the ``processor_s`` of
+    this process in that time."""
+
+    kind: Kind
+    size: float
+    call: Call
+    repetitions: int
+    seconds: list[float] = field(default_factory=list)
+    processor_s: list[float] = field(default_factory=list)
+
+    def due(self, turn: int, rounds: int) -> bool:
+        """Whether it is to be made in round ``turn``: repetitions are spread evenly over all rounds."""
+        return (turn + 1) * self.repetitions // rounds > turn * self.repetitions // rounds
+
+
+async def measure_point(
+    spec: VariantSpec, engine: Engine, effort: Effort, advance: Callable[[float], None] = lambda share: None
+) -> Measurement:
+    """The lines of ``spec`` on ``engine``, which nobody else uses meanwhile, with the accuracy that is known of it.
+
+    Args:
+        advance: gets the share of the work that is done, 0 to 1, after each round.
+
+    Raises what the engine's calls raise.
+    """
+    # As in the server: masks are one thread's work each.
+    cv2.setNumThreads(1)
+    with ThreadPoolExecutor(usable_cores() + 1, thread_name_prefix="imaging") as executor:
+        probes = await _probes(spec, engine, effort, executor)
+        random = np.random.default_rng(_SEED)
+        for turn in range(-effort.warm_up, effort.rounds):
+            for place in random.permutation(len(probes)):
+                await _make(probes[place], turn, effort.rounds)
+            advance((turn + effort.warm_up + 1) / (effort.rounds + effort.warm_up))
+    lines = {
+        kind: fit_line({one.size: one.seconds for one in probes if one.kind == kind}, effort.origin)
+        for kind in dict.fromkeys(one.kind for one in probes)
+    }
+    point = OperatingPoint(
+        variant=spec.name,
+        precision=engine.precision,
+        engine=engine.name,
+        encode=lines["encode"],
+        decode=lines["decode"],
+        survivors=lines["survivors"],
+        prepare=lines["prepare"],
+        finish=lines["finish"],
+        accuracy=known_accuracy(spec, engine.precision).miou,
+        max_images=engine.capacity.max_images,
+        max_prompts=engine.capacity.max_prompts,
+    )
+    encodes = [one for one in probes if one.kind == "encode" and engine.name != "triton"]
+    busy_s, wall_s = sum(sum(one.processor_s) for one in encodes), sum(sum(one.seconds) for one in encodes)
+    return Measurement(point, busy_s / wall_s if wall_s else 0.0)
+
+
+async def _make(probe: _Probe, turn: int, rounds: int) -> None:
+    if turn >= 0 and not probe.due(turn, rounds):
+        return
+    started, processor = time.perf_counter(), time.process_time()
+    await probe.call()
+    if turn >= 0:
+        probe.seconds.append(time.perf_counter() - started)
+        probe.processor_s.append(time.process_time() - processor)
+
+
+async def _probes(spec: VariantSpec, engine: Engine, effort: Effort, executor: Executor) -> list[_Probe]:
+    pixels, frame = encoder_input(picture(_FRAME_MEGAPIXELS), spec)
+    (embedding,) = await engine.encode(_images(pixels, frame, 1), math.inf)
+    points = grid(engine.capacity.max_prompts, frame.original)
+    decoded = await engine.decode([embedding], point_group(points, frame, spec), math.inf)
+    # Copies: what an engine lends is its own again while others are measured.
+    decoded = Decoded(decoded.low_res_masks.copy(), decoded.iou_predictions.copy())
+    found = [
+        _Probe("encode", images, _encode(engine, _images(pixels, frame, images)), effort.encodes)
+        for images in sizes(engine.capacity.max_images, effort.ladder)
+    ]
+    for prompts in sizes(engine.capacity.max_prompts, effort.ladder):
+        some = points[_spread(prompts, len(points))]
+        found.append(_Probe("decode", prompts, _decode(spec, engine, embedding, some, frame), effort.calls))
+        found.append(_Probe("survivors", prompts, _survivors(spec, engine, embedding, some, frame), effort.calls))
+        found.append(_Probe("finish", prompts, _finish(spec, decoded, prompts, frame, executor), effort.calls))
+    for megapixels in effort.megapixels:
+        image = picture(megapixels)
+        size = image.shape[0] * image.shape[1] / 1e6
+        found.append(_Probe("prepare", size, _prepare(spec, jpeg(image), executor), effort.calls))
+    return found
+
+
+def sizes(limit: int, ladder: bool) -> list[int]:
+    """1 and ``limit``, with ``ladder`` also the powers of two in between."""
+    steps: Iterator[int] = (2**power for power in range(limit.bit_length()))
+    return sorted({*(steps if ladder else (1,)), limit})
+
+
+def _spread(count: int, of: int) -> list[int]:
+    return [index * of // count for index in range(count)]
+
+
+def _images(pixels: UInt8Array, frame: Frame, count: int) -> Images:
+    return Images(np.stack([pixels] * count), np.array([frame.resized] * count, np.int32))
+
+
+def _encode(engine: Engine, images: Images) -> Call:
+    return lambda: engine.encode(images, math.inf)
+
+
+def _decode(spec: VariantSpec, engine: Engine, embedding: FloatArray, points: FloatArray, frame: Frame) -> Call:
+    prompts = point_group(points, frame, spec)
+    return lambda: engine.decode([embedding], prompts, math.inf)
+
+
+def _survivors(spec: VariantSpec, engine: Engine, embedding: FloatArray, points: FloatArray, frame: Frame) -> Call:
+    prompts, min_iou = point_group(points, frame, spec), GridParameters().pred_iou_thresh
+    return lambda: engine.survivors(embedding, prompts, min_iou, math.inf)
+
+
+def _prepare(spec: VariantSpec, data: bytes, executor: Executor) -> Call:
+    def identify() -> None:
+        probe(data, _MAX_PIXELS, "image")
+        hashlib.sha256(data).hexdigest()
+
+    def prepare() -> None:
+        encoder_input(decode(data, _MAX_PIXELS, "image"), spec)
+
+    async def call() -> None:
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(executor, identify)
+        await loop.run_in_executor(executor, prepare)
+
+    return call
+
+
+def _finish(spec: VariantSpec, decoded: Decoded, prompts: int, frame: Frame, executor: Executor) -> Call:
+    """All of a call's prompts are finished at once, as in the gateway, on as many threads as there."""
+
+    def mask(place: int) -> None:
+        low_res = decoded.low_res_masks[0, place, spec.single_mask_token]
+        encode_mask(finish(low_res, frame, spec.mask_threshold).mask, Format.RLE)
+
+    async def call() -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*(loop.run_in_executor(executor, mask, place) for place in range(prompts)))
+
+    return call

@@ -1,0 +1,424 @@
+"""The scheduler: admits, routes, orders and batches. Pure state: no I/O, no clock, no randomness; time comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from samgate.scheduling.device import STAGES, Batch, Device, Stage
+from samgate.scheduling.fairness import ConcurrencyLimit, FairShares
+from samgate.scheduling.learning import Decaying, EncodeBudget, LoadPrice, PredictionError
+from samgate.scheduling.policy import POLICIES, Policy
+from samgate.scheduling.prediction import BULK, DECODE, ENCODE, Plan, View, chunk_size, finish, plan, shortage
+from samgate.scheduling.profile import PROMPT_KINDS, DeviceProfile, Line, OperatingPoint
+from samgate.scheduling.queue import Priority, Work
+from samgate.scheduling.request import Encode, Job, Reason, Refusal, Refused, Request, Step, Ticket
+
+_LEAST_RETRY_S = 0.01
+_EPSILON = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the scheduler decides.
+
+    ``yield_s``: the longest that a chunk of SegEvery may hold a device before interactive work gets its turn.
+    ``least_price``: see :class:`~samgate.scheduling.learning.LoadPrice`.
+    ``overloaded``: the load above which the policy ``infaas`` avoids a device.
+    """
+
+    policy: Policy = POLICIES["samgate"]
+    max_requests: int = 1024
+    max_waiting: int = 65536
+    yield_s: float = 0.04
+    least_price: float = 0.05
+    overloaded: float = 0.8
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+
+class Scheduler:
+    """Decides for requests on ``devices``; the caller tells what happens and does what it is told.
+
+    :meth:`admit` a request, :meth:`submit` its work as it becomes ready, :meth:`step` for what to run, :meth:`finish`
+    when a call has ended, :meth:`close` when the request is over. Every method takes the time; it must not run
+    backwards.
+    """
+
+    def __init__(self, devices: Mapping[str, DeviceProfile], now: float, options: Options | None = None) -> None:
+        self.options = options or Options()
+        self.devices = {name: Device(name, profile, self.options.max_waiting, now) for name, profile in devices.items()}
+        points = [point for device in self.devices.values() for point in device.points.values()]
+        self.price = LoadPrice(now, _price_scale(points), self.options.least_price)
+        self.budget = EncodeBudget(now)
+        self.shares = FairShares(now, self.options.weights)
+        self.limit = ConcurrencyLimit(self.options.max_requests)
+        self.open = 0
+        self._instances = sum(device.profile.instances for device in self.devices.values())
+        self._encodes: dict[tuple[str, str], Encode] = {}
+        self._errors = {point: PredictionError() for device in self.devices.values() for point in device.points}
+        self._arrivals: dict[Hashable, Decaying] = {}
+        # Devices may differ in speed: the chunk that none takes too long for.
+        self._chunks = {
+            name: min(chunk_size(point, self.options.yield_s) for point in points if point.name == name)
+            for name in self._errors
+        }
+
+    def chunk(self, point: OperatingPoint, priority: Priority) -> int:
+        """The most prompts of one request in one piece of decoder work."""
+        return self._chunks[point.name] if priority is Priority.BULK else point.max_prompts
+
+    def admit(self, request: Request, now: float) -> Ticket | Refusal:
+        """Who answers ``request``, or why nobody does. Costs the same however much is queued."""
+        self.price.update(self._busy(now), now)
+        plans, best_accuracy = self._plans(request, now)
+        if not plans:
+            if best_accuracy is None:
+                return Refusal(Refused.DOWN, retry_after_s=1.0)
+            return Refusal(Refused.ACCURACY, best_accuracy=best_accuracy)
+        policy = self.options.policy
+        plans.sort(key=self._value_at(request, now), reverse=True)
+        chosen, refusal = self._choose(request, plans, now)
+        cheapest = chosen or min(plans, key=lambda plan: plan.encode_s + plan.decode_s)
+        share_s = (cheapest.encode_s + cheapest.decode_s) / self._instances
+        self.shares.ask(request.client, share_s, now)
+        if cheapest.encode_s == 0:
+            self.budget.ask(share_s, now)
+        if chosen is not None and policy.admits:
+            chosen, refusal = self._within_bounds(request, chosen, share_s, now)
+        if chosen is None and refusal.reason is Refused.BUSY:
+            self.price.refuse(share_s, now)
+        if chosen is None:
+            return refusal
+        if self.open >= self.limit.limit:
+            return Refusal(Refused.LIMIT, retry_after_s=max(chosen.service_s / 2, _LEAST_RETRY_S))
+        return self._ticket(request, chosen, _reason(request, chosen, plans), share_s, self.price.value, now)
+
+    def _value_at(self, request: Request, now: float) -> Callable[[Plan], float]:
+        """accuracy − μ · cost of a plan."""
+        if not self.options.policy.priced:
+            return lambda plan: plan.accuracy
+        time_s = max(request.deadline - now, 1e-3)
+
+        def value(plan: Plan) -> float:
+            view = plan.view
+            queued_s = (view.work[ENCODE] + view.work[DECODE]) * view.pace / view.instances
+            return plan.accuracy - self.price.at(queued_s / time_s) * (plan.encode_s + plan.decode_s)
+
+        return value
+
+    def _within_bounds(self, request: Request, chosen: Plan, share_s: float, now: float) -> tuple[Plan | None, Refusal]:
+        """``chosen``, unless the client has had its share, or too many images are being encoded already."""
+        time_s = max(request.deadline - now, 0.0) / chosen.view.pace
+        if not self.shares.allows(request.client, share_s, time_s, now):
+            return None, Refusal(Refused.SHARE, retry_after_s=max(share_s, _LEAST_RETRY_S))
+        encode_s = chosen.encode_s / self._instances
+        if self.price.overloaded and encode_s > 0 and not self.budget.allows(encode_s, now):
+            return None, Refusal(Refused.BUSY, retry_after_s=max(encode_s, _LEAST_RETRY_S))
+        return chosen, Refusal(Refused.BUSY)
+
+    def _busy(self, now: float) -> float:
+        """The share of the devices that work, 0 to 1."""
+        return sum(device.busy(now) for device in self.devices.values()) / len(self.devices)
+
+    def submit(self, ticket: Ticket, stage: Stage, size: int, key: Hashable, load: Any, now: float) -> Work[Job]:
+        """Queue a piece of ``ticket``'s work that could run now; pieces of equal ``key`` can share a call.
+
+        Raises Overloaded when the queue is full.
+        """
+        request, device = ticket.request, ticket.device
+        encoding = ticket.encoding if stage == "encode" else None
+        if stage == "encode":
+            due, hard = (encoding.due, encoding.hard) if encoding else (ticket.encode_due, ticket.encode_hard)
+            reserved_s = ticket.encode_each_s * size
+        else:
+            due, hard = ticket.decode_due, ticket.decode_hard
+            reserved_s = ticket.decode_each_s * size
+        if request.priority is Priority.BULK:
+            due = ticket.decode_due
+        # Bulk work would make a call longer that somebody waits for.
+        whole_key = (ticket.point.name, stage, request.priority, key)
+        work = Work(Job(ticket, stage, load, reserved_s, hard), whole_key, size, due, request.priority, now)
+        device.queues[stage].push(work)
+        if encoding is not None:
+            encoding.work = work
+        if ticket.point.max_images > 1 or stage == "decode":
+            self._arrived(whole_key, now)
+        return work
+
+    def withdraw(self, work: Work[Job]) -> bool:
+        """Nobody waits for ``work`` any more; False when it is not queued (any more)."""
+        job = work.payload
+        return job.ticket.device.queues[job.stage].cancel(work)
+
+    def step(self, now: float) -> Step:
+        """What to run and what to give up, now."""
+        step = Step()
+        for device in self.devices.values():
+            device.advance(now)
+            device.timeline.advance(now)
+            if device.available:
+                for stage in STAGES:
+                    self._dispatch(device, stage, now, step)
+        return step
+
+    def finish(self, batch: Batch, now: float, *, failed: bool = False) -> None:
+        """``batch`` has ended."""
+        device = self.devices[batch.device]
+        pace = device.pace(now)
+        device.finish(batch, now, failed=failed)
+        for work in batch.works:
+            ticket = work.payload.ticket
+            ticket.run_error_s += batch.attained - batch.seconds * pace
+            ticket.shared_s += now - batch.started - batch.attained
+            if batch.stage == "encode" and ticket.encoding is not None:
+                self._forget(ticket.encoding)
+
+    def close(self, ticket: Ticket, now: float, *, answered: bool) -> None:
+        """``ticket``'s request is over; whether it was ``answered`` completely. Its queued work is the caller's to
+        withdraw."""
+        if not ticket.open:
+            return
+        ticket.open = False
+        self.open -= 1
+        request, timeline = ticket.request, ticket.device.timeline
+        self.shares.admit(request.client, -ticket.work_s)
+        if ticket.decode is not None:
+            timeline.take(ticket.decode)
+        if ticket.encode is not None:
+            timeline.take(ticket.encode)
+        if ticket.encoding is not None:
+            ticket.encoding.users -= 1
+            if ticket.encoding.users == 0:
+                ticket.encoding.timeline.take(ticket.encoding.reservation)
+                self._forget(ticket.encoding)
+        actual_s = now - ticket.admitted
+        on_time = now <= request.deadline
+        if answered or not on_time:
+            self.limit.observe(ticket.finish - ticket.admitted, actual_s, on_time=on_time)
+        simple = request.prompts <= ticket.point.max_prompts and not ticket.joined
+        if answered and simple and request.priority is Priority.INTERACTIVE:
+            error = actual_s - ticket.queued_s - ticket.shared_s - ticket.service_s
+            self._errors[ticket.point.name].add(error, now)
+
+    def margin(self, point: str, now: float) -> float:
+        """ε of an operating point, in seconds."""
+        return self._errors[point].margin(now)
+
+    def _plans(self, request: Request, now: float) -> tuple[list[Plan], float | None]:
+        """Every way to answer ``request``, and the best accuracy that any has."""
+        plans: list[Plan] = []
+        best: float | None = None
+        bulk = request.priority is Priority.BULK
+        for device in self.devices.values():
+            if not device.available:
+                continue
+            device.advance(now)
+            # Usually done by then: a decision on a request shouldn't pay for it.
+            device.timeline.advance(now, patience=4)
+            view = View(device, now)
+            shared = request.image if request.encodes == 1 else None
+            for name, point in device.points.items():
+                if request.points is not None and name not in request.points:
+                    continue
+                accuracy = point.accuracy[request.kind]
+                if best is None or accuracy > best:
+                    best = accuracy
+                if accuracy < request.min_accuracy:
+                    continue
+                joins = self._encodes.get((name, shared)) if shared is not None else None
+                chunk = self._chunks[point.name] if bulk else point.max_prompts
+                plans.append(plan(request, view, point, joins, chunk, self._errors[name].margin(now)))
+        return plans, best
+
+    def _choose(self, request: Request, plans: list[Plan], now: float) -> tuple[Plan | None, Refusal]:
+        """The first of ``plans`` that the policy takes, or the refusal."""
+        policy = self.options.policy
+        none = Refusal(Refused.BUSY)
+        if not policy.admits:
+            return _baseline(policy, request, plans, self._busy(now), self.options.overloaded), none
+        waits = []
+        for candidate in plans:
+            late = finish(request, candidate) - request.deadline
+            missing = shortage(request, candidate) if late <= _EPSILON else 0.0
+            if late <= _EPSILON and missing <= _EPSILON:
+                return candidate, none
+            if request.arrival + candidate.service_s + candidate.margin_s <= request.deadline:
+                waits.append(max(late, missing * candidate.view.pace / candidate.view.instances))
+        if not waits:
+            smallest = min(plan.service_s + plan.margin_s for plan in plans)
+            return None, Refusal(Refused.DEADLINE, smallest_s=smallest)
+        return None, Refusal(Refused.BUSY, retry_after_s=max(min(waits), _LEAST_RETRY_S))
+
+    def _ticket(
+        self, request: Request, chosen: Plan, reason: Reason, share_s: float, price: float, now: float
+    ) -> Ticket:
+        device, point = chosen.view.device, chosen.point
+        # Work is given up when even the usual time, without any margin, is too long.
+        tail_s = chosen.tail_s * point.finish.median_ratio
+        decode_hard = request.deadline - tail_s
+        encode_hard = decode_hard - chosen.decode_s * point.decode.median_ratio
+        ticket = Ticket(
+            request, device, point, chosen.accuracy, reason, price, now, finish(request, chosen), chosen.service_s,
+            chosen.margin_s, chosen.encode_due, chosen.decode_due, encode_hard, decode_hard, share_s,
+        )  # fmt: skip
+        timeline = device.timeline
+        bulk = request.priority is Priority.BULK
+        if chosen.joins is not None:
+            self._join(ticket, chosen.joins)
+        elif chosen.encode_s > 0:
+            due = chosen.decode_due if bulk else chosen.encode_due
+            ticket.encode_each_s = chosen.encode_s / chosen.encodes
+            reservation = timeline.reserve(BULK if bulk else ENCODE, due, chosen.encode_s)
+            if request.image is not None and request.encodes == 1:
+                key = (point.name, request.image)
+                ends = ticket.finish - chosen.tail_s - chosen.decode_s
+                ticket.encoding = self._encodes[key] = Encode(key, ends, due, encode_hard, timeline, reservation)
+            else:
+                ticket.encode = reservation
+        if chosen.decode_s > 0:
+            ticket.decode_each_s = chosen.decode_s / request.prompts
+            ticket.decode = timeline.reserve(BULK if bulk else DECODE, chosen.decode_due, chosen.decode_s)
+        self.shares.admit(request.client, share_s)
+        self.open += 1
+        return ticket
+
+    def _join(self, ticket: Ticket, encoding: Encode) -> None:
+        """``ticket`` waits for an encode that is under way, which inherits its urgency."""
+        ticket.encoding, ticket.joined = encoding, True
+        encoding.users += 1
+        encoding.hard = max(encoding.hard, ticket.encode_hard)
+        encoding.due = min(encoding.due, ticket.encode_due)
+        work = encoding.work
+        if work is None:
+            return
+        work.payload.hard = encoding.hard
+        queue = work.payload.ticket.device.queues["encode"]
+        if encoding.due < work.deadline and queue.cancel(work):
+            work.deadline = encoding.due
+            work.priority = min(work.priority, ticket.request.priority)
+            queue.push(work)
+
+    def _forget(self, encoding: Encode) -> None:
+        if self._encodes.get(encoding.key) is encoding:
+            del self._encodes[encoding.key]
+
+    def _dispatch(self, device: Device, stage: Stage, now: float, step: Step) -> None:
+        queue = device.queues[stage]
+
+        def hopeless(work: Work[Job]) -> bool:
+            line = _line(work.payload, stage)
+            return now + line(work.size) * line.median_ratio > work.payload.hard
+
+        while len(device.running[stage]) < device.profile.instances and (head := queue.head()) is not None:
+            if hopeless(head):
+                queue.cancel(head)
+                step.dropped.append(head)
+                continue
+            job: Job = head.payload
+            line, point = _line(job, stage), job.ticket.point
+            if head.priority is Priority.BULK and device.profile.shared and device.interactive():
+                return
+            if device.holds(stage, head, line(head.size), now):
+                return
+            limit = point.max_images if stage == "encode" else self.chunk(point, head.priority)
+            if (wake := self._linger(head, line, limit, device, stage, now)) is not None:
+                step.wake = wake if step.wake is None else min(step.wake, wake)
+                return
+            works, dropped = queue.form(limit, _in_time(line, device.pace(now), now, head.deadline), hopeless)
+            step.dropped += dropped
+            size = sum(work.size for work in works)
+            batch = Batch(device.name, stage, point.name, works, line, now, line(size))
+            for work in works:
+                self._started(work, now)
+            device.start(batch)
+            step.start.append(batch)
+
+    def _started(self, work: Work[Job], now: float) -> None:
+        job = work.payload
+        ticket = job.ticket
+        ticket.queued_s += now - work.submitted
+        if job.stage == "encode" and ticket.encoding is not None:
+            ticket.encoding.timeline.take(ticket.encoding.reservation)
+            return
+        reservation = ticket.encode if job.stage == "encode" else ticket.decode
+        if reservation is not None:
+            ticket.device.timeline.take(reservation, job.reserved_s)
+
+    def _linger(
+        self, head: Work[Job], line: Line, limit: int, device: Device, stage: Stage, now: float
+    ) -> float | None:
+        """Until when to wait for company, None to go now.
+
+        A batch closes when it is full, or when waiting would cost its head the deadline. Nor does it wait for longer
+        than the call's fixed cost, the most that company can save, or at all when none is expected within that time.
+        """
+        if limit <= head.size or line.fixed_s <= 0:
+            return None
+        rate = self._arrivals.get(head.key)
+        if rate is None or rate.rate(now) * line.fixed_s < 1.0:
+            return None
+        until = min(head.submitted + line.fixed_s, head.deadline - line(limit) * device.pace(now))
+        if until <= now or device.queues[stage].size_of(head.key, limit) >= limit:
+            return None
+        return until
+
+    def _arrived(self, key: Hashable, now: float) -> None:
+        rate = self._arrivals.get(key)
+        if rate is None:
+            if len(self._arrivals) >= 256:
+                self._arrivals.clear()
+            rate = self._arrivals[key] = Decaying(0.5, now)
+        rate.add(1.0, now)
+
+
+def _price_scale(points: list[OperatingPoint]) -> float:
+    """The price, in mIoU a second, at which the fastest of ``points`` is worth as much as the most accurate."""
+    costs = [point.encode(1) + point.decode(1) for point in points]
+    accuracies = [accuracy for point in points for accuracy in point.accuracy.values()]
+    spread = max(
+        max(point.accuracy[kind] for point in points) - min(point.accuracy[kind] for point in points)
+        for kind in PROMPT_KINDS
+    )
+    # Of points that are alike, any price will do.
+    return (spread or max(accuracies)) / ((max(costs) - min(costs)) or max(costs) or 1.0)
+
+
+def _in_time(line: Line, pace: float, now: float, due: float) -> Callable[[int], bool]:
+    """Whether a call of a size that begins now is done by ``due``."""
+    return lambda size: now + line(size) * pace <= due
+
+
+def _line(job: Job, stage: Stage) -> Line:
+    point = job.ticket.point
+    if stage == "encode":
+        return point.encode
+    return point.survivors if job.ticket.request.everything else point.decode
+
+
+def _reason(request: Request, chosen: Plan, plans: list[Plan]) -> Reason:
+    if request.points is not None and len(request.points) == 1:
+        return Reason.NAMED
+    better = [other for other in plans if other.accuracy > chosen.accuracy + _EPSILON]
+    if not better:
+        return Reason.MOST_ACCURATE
+    # Plans are in the order in which they were tried: what comes before the chosen one had no room.
+    return Reason.DEADLINE if any(plans.index(other) < plans.index(chosen) for other in better) else Reason.LOAD
+
+
+def _baseline(policy: Policy, request: Request, plans: list[Plan], load: float, overloaded: float) -> Plan:
+    """The choice of a policy that looks at profiles alone; ties go to the emptier device."""
+
+    def backlog(plan: Plan) -> float:
+        return plan.view.work[ENCODE] + plan.view.work[DECODE]
+
+    def cold_s(plan: Plan) -> float:
+        return plan.point.encode(1) + plan.point.decode(1)
+
+    fastest = min(plans, key=lambda plan: (cold_s(plan), backlog(plan)))
+    if policy.rule == "fastest" or (policy.rule == "unloaded" and load > overloaded):
+        return fastest
+    fit = plans
+    if policy.rule in ("profiled", "unloaded"):
+        fit = [plan for plan in plans if plan.service_s <= request.deadline - request.arrival]
+    return max(fit, key=lambda plan: (plan.accuracy, -cold_s(plan), -backlog(plan)), default=fastest)

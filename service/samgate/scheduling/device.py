@@ -1,0 +1,154 @@
+"""A processor and what runs on it: calls under way, how far they are, how its speed compares with its profile."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from samgate.scheduling.learning import Decaying
+from samgate.scheduling.profile import DeviceProfile, Line, OperatingPoint
+from samgate.scheduling.queue import BatchQueue, Priority, Work
+from samgate.scheduling.timeline import NOISE_S, Timeline
+
+Stage = Literal["encode", "decode"]
+STAGES: tuple[Stage, ...] = ("encode", "decode")
+
+_PACE_WEIGHT = 0.2
+_PACE_RANGE = (0.5, 8.0)
+_PACE_MEMORY_S = 30.0
+"""A pace that nothing confirms is forgotten at this rate: a slow spell must not keep work away for good."""
+_BUSY_MEMORY_S = 1.0
+_BATCH_IDS = itertools.count()
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Work that runs as one call. ``seconds`` is what the profile says it takes alone; ``attained`` how much of the
+    device it has had, in seconds."""
+
+    device: str
+    stage: Stage
+    point: str
+    works: list[Work[Any]]
+    line: Line
+    started: float
+    seconds: float
+    attained: float = 0.0
+    number: int = field(default_factory=lambda: next(_BATCH_IDS))
+
+    @property
+    def size(self) -> int:
+        """Images or prompts."""
+        return sum(work.size for work in self.works)
+
+    @property
+    def interactive(self) -> bool:
+        """Whether any of its work is."""
+        return any(work.priority is Priority.INTERACTIVE for work in self.works)
+
+
+class Device:
+    """State of one device.
+
+    A device runs ``profile.instances`` calls of each stage at once. Where it is shared, an encoder call and a decoder
+    call that run side by side have half of it each: measured on two cores, 293 ms alone become 530 and 16 become 38.
+    """
+
+    def __init__(self, name: str, profile: DeviceProfile, max_waiting: int, now: float) -> None:
+        self.name = name
+        self.profile = profile
+        self.points: Mapping[str, OperatingPoint] = {point.name: point for point in profile.points}
+        self.timeline = Timeline(3, now)
+        """Rows: interactive encodes, interactive decodes, and bulk work of both kinds."""
+        self.queues: dict[Stage, BatchQueue[Any]] = {stage: BatchQueue(max_waiting) for stage in STAGES}
+        self.running: dict[Stage, list[Batch]] = {stage: [] for stage in STAGES}
+        self.available = True
+        self.worked: dict[Stage, Decaying] = {stage: Decaying(_BUSY_MEMORY_S, now) for stage in STAGES}
+        """Seconds of the device that calls of each stage have had."""
+        self._pace = 1.0
+        self._paced = now
+        self._now = now
+
+    def pace(self, now: float) -> float:
+        """How many times its profile's time a call takes lately; 1 when it keeps to it."""
+        return 1.0 + (self._pace - 1.0) * math.exp(-max(0.0, now - self._paced) / _PACE_MEMORY_S)
+
+    def advance(self, now: float) -> None:
+        """Let the calls under way get on until ``now``."""
+        elapsed = now - self._now
+        if elapsed <= 0:
+            return
+        self._now = now
+        both = self.profile.shared and all(self.running.values())
+        share = elapsed / 2 if both else elapsed
+        for stage, batches in self.running.items():
+            for batch in batches:
+                batch.attained += share
+            if batches:
+                self.worked[stage].add(share * len(batches) / self.profile.instances, now)
+
+    def busy(self, now: float) -> float:
+        """The share of its time that the device has worked lately, 0 to 1."""
+        rates = [worked.rate(now) for worked in self.worked.values()]
+        return min(1.0, sum(rates) if self.profile.shared else max(rates))
+
+    def left(self, stage: Stage, pace: float) -> float:
+        """Seconds of this device that the calls of ``stage`` under way still need, in the profile's seconds."""
+        seconds = 0.0
+        for batch in self.running[stage]:
+            # A call that takes longer than it should is expected to take a little more.
+            seconds += max(batch.seconds - batch.attained / pace, 0.05 * batch.seconds)
+        return seconds
+
+    def start(self, batch: Batch) -> None:
+        """``batch`` runs from now on."""
+        self.running[batch.stage].append(batch)
+
+    def finish(self, batch: Batch, now: float, *, failed: bool) -> None:
+        """``batch`` has ended. How long it took teaches the pace unless it ``failed``."""
+        self.advance(now)
+        self.running[batch.stage].remove(batch)
+        if not failed and batch.seconds > 0:
+            expected = batch.seconds * batch.line.median_ratio
+            low, high = _PACE_RANGE
+            sample = min(max(batch.attained / expected, low), high)
+            pace = self.pace(now)
+            self._pace, self._paced = pace + _PACE_WEIGHT * (sample - pace), now
+
+    def running_due(self, stage: Stage) -> float:
+        """The earliest deadline of the calls of ``stage`` under way; infinite without any."""
+        return min((work.deadline for batch in self.running[stage] for work in batch.works), default=math.inf)
+
+    def holds(self, stage: Stage, work: Work[Any], seconds: float, now: float) -> bool:
+        """Whether ``work``, which takes ``seconds``, must not start: on a shared device it would slow down calls of the
+        other stage that are more urgent and can't spare the time."""
+        if not self.profile.shared:
+            return False
+        other: Stage = "decode" if stage == "encode" else "encode"
+        pace = self.pace(now)
+        left = self.left(other, pace)
+        due = self.running_due(other)
+        if due < work.deadline and due - now < pace * (left + min(seconds, left)):
+            return True
+        head = self.queues[other].head()
+        if head is None or head.deadline >= work.deadline or head.priority > work.priority:
+            return False
+        row, timeline = STAGES.index(other), self.timeline
+        if other == "encode":
+            ahead = left + timeline.before(row, timeline.slot(head.deadline))
+            return head.deadline - now < pace * (ahead + seconds)
+        # While the encode runs, decodes take twice as long.
+        until = timeline.slot(work.deadline)
+        first = int(timeline.due[row].searchsorted(NOISE_S, side="right"))
+        room = (timeline.edges[first:until] - now) * (self.profile.instances / pace)
+        return bool((room < 2.0 * (timeline.due[row, first:until] + left)).any())
+
+    def interactive(self) -> bool:
+        """Whether interactive work runs or waits here."""
+        if any(batch.interactive for batches in self.running.values() for batch in batches):
+            return True
+        heads = (queue.head() for queue in self.queues.values())
+        return any(head is not None and head.priority is Priority.INTERACTIVE for head in heads)

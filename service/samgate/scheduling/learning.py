@@ -1,0 +1,145 @@
+"""What the scheduler learns while it runs: prediction errors, the price of load, room for encodes."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+from collections import deque
+
+_ERRORS = 128
+_FEWEST_ERRORS = 16
+_ERROR_MEMORY_S = 30.0
+_QUANTILE = 0.95
+
+_MEMORY_S = 2.0
+_TARGET = 0.85
+"""ρ*."""
+_RATE = 1.0
+"""η, in multiples of the price's scale."""
+_HIGHEST = 4.0
+_QUEUE_PRICE = 2.0
+_LEAST_ENCODES = 0.1
+"""Of the devices' time: without new images there would soon be nothing to prompt."""
+
+
+class PredictionError:
+    """ε of one operating point: the 95th percentile of how much later than predicted requests were done lately.
+
+    Of the last 128 errors and the last 30 seconds: one that came of a slow spell must not keep requests away for good.
+    """
+
+    def __init__(self) -> None:
+        self._errors: deque[tuple[float, float]] = deque()
+        self._sorted: list[float] = []
+
+    def add(self, error_s: float, now: float) -> None:
+        """A request was done ``error_s`` seconds later than predicted (negative: earlier)."""
+        self._errors.append((now, error_s))
+        insort(self._sorted, error_s)
+        if len(self._errors) > _ERRORS:
+            self._forget()
+
+    def margin(self, now: float) -> float:
+        """ε in seconds, never negative; 0 while too little is known."""
+        while self._errors and self._errors[0][0] < now - _ERROR_MEMORY_S:
+            self._forget()
+        if len(self._sorted) < _FEWEST_ERRORS:
+            return 0.0
+        return max(0.0, self._sorted[math.ceil(_QUANTILE * len(self._sorted)) - 1])
+
+    def _forget(self) -> None:
+        _, error_s = self._errors.popleft()
+        del self._sorted[bisect_left(self._sorted, error_s)]
+
+
+class Decaying:
+    """A sum whose parts fade with time constant ``memory_s``; divided by that, it is a rate."""
+
+    def __init__(self, memory_s: float, now: float) -> None:
+        self.memory_s = memory_s
+        self._sum = 0.0
+        self._then = now
+
+    def add(self, amount: float, now: float) -> None:
+        """Count ``amount``."""
+        self._sum = self.sum(now) + amount
+        self._then = max(now, self._then)
+
+    def sum(self, now: float) -> float:
+        """What has not faded."""
+        return self._sum * math.exp(-max(0.0, now - self._then) / self.memory_s)
+
+    def rate(self, now: float) -> float:
+        """Amount a second."""
+        return self.sum(now) / self.memory_s
+
+
+class LoadPrice:
+    """μ: the accuracy that a request must bring for a second of a device.
+
+    ``μ ← max(0, μ + η(ρ − ρ*))`` by the second. ρ is the share of their time that the devices work, and what they were
+    asked for and refused beside it: under overload it passes 1, and cheaper points are chosen until it is back at ρ*.
+
+    Args:
+        scale: μ at which the fastest point is worth as much as the most accurate.
+        least: μ without load, in multiples of ``scale``: differences in accuracy that are within the noise of their
+            measurement are not worth a multiple of the time.
+    """
+
+    def __init__(self, now: float, scale: float, least: float) -> None:
+        self._scale, self._least = scale, least
+        self._refused = Decaying(_MEMORY_S, now)
+        self._then = now
+        self._steps = 0.0
+
+    @property
+    def value(self) -> float:
+        """μ, in mIoU a second, on a device without a queue."""
+        return self.at(0.0)
+
+    def at(self, filled: float) -> float:
+        """μ on a device whose queue fills that share of the time until the deadline: what takes less time leaves more
+        room for those to come."""
+        return self._scale * max(self._steps + _QUEUE_PRICE * min(filled, 1.0), self._least)
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether even the fastest points can't do all that is asked for."""
+        return self._steps > 0.75 * _HIGHEST
+
+    def update(self, busy: float, now: float) -> None:
+        """``busy`` (0 to 1) is the share of the last moments in which the devices worked."""
+        elapsed, self._then = min(now - self._then, 1.0), now
+        steps = self._steps + _RATE * (busy + self._refused.rate(now) - _TARGET) * elapsed
+        self._steps = min(max(steps, 0.0), _HIGHEST)
+
+    def refuse(self, share_s: float, now: float) -> None:
+        """A request for ``share_s`` seconds of all devices together was refused for want of room."""
+        self._refused.add(share_s, now)
+
+
+class EncodeBudget:
+    """How many images may be encoded under overload: what the requests for embeddings that are there leave.
+
+    Each image that is encoded will be prompted again, for a fraction of the cost. Without a bound, many images would be
+    encoded of which few requests get answered.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._held = Decaying(_MEMORY_S, now)
+        self._left_s = 0.0
+        self._then = now
+
+    def ask(self, share_s: float, now: float) -> None:
+        """A request whose embedding is there, or on its way, asked for ``share_s`` seconds of all devices."""
+        self._held.add(share_s, now)
+
+    def allows(self, share_s: float, now: float) -> bool:
+        """Whether ``share_s`` seconds may go into an encode; they are taken if so."""
+        rate = max(_LEAST_ENCODES, 1.0 - self._held.rate(now))
+        self._left_s = min(self._left_s + rate * (now - self._then), max(1.0, share_s))
+        self._then = now
+        if self._left_s < share_s:
+            return False
+        self._left_s -= share_s
+        return True

@@ -1,0 +1,54 @@
+"""The highest rate at which a system still answers on time, as MLPerf Inference's server scenario finds it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+TARGET = 0.99
+"""Share of requests that must be answered on time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """``rate`` is the highest that passed, in requests a second (0: none did); ``failed`` the lowest above it that
+    didn't (infinite: all passed); ``trials`` are all rates that were tried with their attainment, in order."""
+
+    rate: float
+    failed: float
+    trials: tuple[tuple[float, float], ...]
+
+
+def capacity(
+    attainment: Callable[[float], float],
+    start: float,
+    *,
+    target: float = TARGET,
+    precision: float = 0.02,
+    most_trials: int = 40,
+) -> Capacity:
+    """Bisect between a rate that passes and one that doesn't, found by doubling or halving from ``start``, until they
+    are within ``precision`` (relative).
+
+    ``attainment`` measures a rate: by a simulation, or by sending a real server that load. It needn't be monotonic;
+    then the answer is a rate that passes next to one that doesn't.
+    """
+    trials: list[tuple[float, float]] = []
+    passed, failed, rate = 0.0, math.inf, start
+    for _ in range(most_trials):
+        share = attainment(rate)
+        trials.append((rate, share))
+        if share >= target:
+            passed = rate
+        else:
+            failed = rate
+        if passed > 0 and failed - passed <= precision * passed:
+            break
+        if passed == 0:
+            rate = failed / 2
+        elif math.isinf(failed):
+            rate = passed * 2
+        else:
+            rate = (passed + failed) / 2
+    return Capacity(passed, failed, tuple(trials))

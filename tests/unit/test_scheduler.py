@@ -1,0 +1,345 @@
+"""What the scheduler decides: routing, admission, order, batches, shares – each by a case that can be done by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from samgate.scheduling.core import Options, Scheduler
+from samgate.scheduling.device import Batch
+from samgate.scheduling.policy import POLICIES
+from samgate.scheduling.prediction import chunk_size
+from samgate.scheduling.profile import DeviceProfile, Line
+from samgate.scheduling.queue import Priority, Work
+from samgate.scheduling.request import Job, Reason, Refusal, Refused, Request, Ticket
+from scheduling_support import point, profile
+
+SLOW = point("slow", encode=0.4, decode=0.01, box=0.80)
+FAST = point("fast", encode=0.1, decode=0.01, box=0.70)
+PAIR = profile(SLOW, FAST)
+
+
+def scheduler(device: DeviceProfile = PAIR, **options: Any) -> Scheduler:
+    return Scheduler({"cpu": device}, 0.0, Options(**options))
+
+
+def request(seconds: float, now: float = 0.0, **fields: Any) -> Request:
+    wanted = Request(now, now + seconds, "box", 1, image="photo")
+    return replace(wanted, **fields)
+
+
+def admit(core: Scheduler, wanted: Request) -> Ticket:
+    ticket = core.admit(wanted, wanted.arrival)
+    assert isinstance(ticket, Ticket), ticket
+    return ticket
+
+
+def refuse(core: Scheduler, wanted: Request) -> Refusal:
+    refusal = core.admit(wanted, wanted.arrival)
+    assert isinstance(refusal, Refusal), refusal.point.name
+    return refusal
+
+
+def encode(core: Scheduler, ticket: Ticket, now: float = 0.0) -> Work[Job]:
+    return core.submit(ticket, "encode", 1, "image", None, now)
+
+
+def decode(core: Scheduler, ticket: Ticket, now: float = 0.0, size: int = 1, key: str = "k") -> Work[Job]:
+    return core.submit(ticket, "decode", size, key, None, now)
+
+
+def only(core: Scheduler, now: float) -> Batch:
+    (batch,) = core.step(now).start
+    return batch
+
+
+def test_the_most_accurate_that_meets_the_deadline_answers() -> None:
+    relaxed, tight = admit(scheduler(), request(1.0)), admit(scheduler(), request(0.3))
+    assert (relaxed.point.variant, relaxed.reason) == ("slow", Reason.MOST_ACCURATE)
+    assert (tight.point.variant, tight.reason) == ("fast", Reason.DEADLINE)
+    assert relaxed.finish == pytest.approx(0.41)
+    assert tight.finish == pytest.approx(0.11)
+
+
+def test_a_deadline_that_no_idle_server_meets_is_told_the_smallest_that_one_does() -> None:
+    refusal = refuse(scheduler(), request(0.1))
+    assert refusal.reason is Refused.DEADLINE
+    assert refusal.smallest_s == pytest.approx(0.11)
+    assert admit(scheduler(), request(0.115)).point.variant == "fast"
+
+
+def test_named_variants_and_floors_are_honoured() -> None:
+    named = admit(scheduler(), request(1.0, points=frozenset({FAST.name})))
+    assert (named.point.variant, named.reason) == ("fast", Reason.NAMED)
+    assert admit(scheduler(), request(0.5, min_accuracy=0.75)).point.variant == "slow"
+    assert refuse(scheduler(), request(0.3, min_accuracy=0.75)).reason is Refused.DEADLINE
+    assert refuse(scheduler(), request(9.0, min_accuracy=0.9)).best_accuracy == pytest.approx(0.80)
+
+
+def test_a_cached_embedding_costs_nothing_to_encode() -> None:
+    ticket = admit(scheduler(), request(0.05, cached=frozenset({SLOW.name})))
+    assert (ticket.point.variant, ticket.encodes) == ("slow", False)
+    assert ticket.finish == pytest.approx(0.01)
+
+
+def test_queued_work_moves_requests_to_faster_variants_and_then_away() -> None:
+    core = scheduler()
+    chosen = []
+    for index in range(8):
+        found = core.admit(request(0.9, image=str(index)), 0.0)
+        chosen.append(found.point.variant if isinstance(found, Ticket) else found.reason.value)
+        if isinstance(found, Ticket):
+            encode(core, found)
+    assert chosen == ["slow", "slow", *["busy"] * 6] or chosen[:2] == ["slow", "fast"]
+    assert chosen[-1] == "busy"
+
+
+def test_no_admitted_request_is_pushed_past_its_deadline() -> None:
+    core = scheduler(profile(SLOW))
+    first = admit(core, request(0.85, image="a"))
+    encode(core, first)
+    second = admit(core, request(0.84, image="b"))
+    encode(core, second)
+    # A third with an earlier deadline could be on time itself, but one of the two would not.
+    refusal = refuse(core, request(0.6, image="c"))
+    assert refusal.reason is Refused.BUSY
+    assert 0.0 < (refusal.retry_after_s or 0.0) < 0.6
+
+
+def test_identical_images_are_one_encode_that_inherits_the_urgency() -> None:
+    core = scheduler(profile(SLOW))
+    blocker = encode(core, admit(core, request(2.0, image="x")))
+    assert only(core, 0.0).works == [blocker]
+    patient = admit(core, request(5.0, image="same"))
+    work = encode(core, patient)
+    other = encode(core, admit(core, request(3.0, image="other")))
+    hurried = admit(core, request(1.0, image="same"))
+    assert hurried.joined
+    assert not hurried.encodes
+    core.finish(core.devices["cpu"].running["encode"][0], 0.4)
+    assert only(core, 0.4).works == [work]
+    assert work.deadline < other.deadline
+    for ticket in (patient, hurried):
+        core.close(ticket, 0.5, answered=False)
+    assert core.devices["cpu"].timeline.total(0) == pytest.approx(0.4)  # the other's
+
+
+def test_batches_hold_one_key_up_to_the_limit_and_never_cost_the_head_its_deadline() -> None:
+    device = profile(point("v", decode=Line(0.01, 0.01), max_prompts=4))
+    core = scheduler(device)
+
+    def ask(seconds: float, key: str = "k") -> Work[Job]:
+        return decode(core, admit(core, request(seconds, encodes=0)), key=key)
+
+    tight = ask(0.035)
+    works = [ask(5.0 + index) for index in range(6)]
+    other = ask(4.0, key="other")
+    first = only(core, 0.0)
+    assert first.works[0] is tight
+    assert first.size == 2  # 30 ms; three would take 40
+    core.finish(first, 0.03)
+    assert only(core, 0.03).works == [other]
+    core.finish(core.devices["cpu"].running["decode"][0], 0.05)
+    assert only(core, 0.05).works == works[1:5]
+
+
+def test_bulk_work_goes_in_chunks_when_nothing_interactive_waits() -> None:
+    core = scheduler(replace(PAIR, shared=True))
+    everything = admit(core, request(60.0, prompts=100, cached=frozenset({SLOW.name}), priority=Priority.BULK))
+    assert core.chunk(everything.point, Priority.BULK) == 4  # of 10 ms each, 40 ms at a time
+    chunk = decode(core, everything, size=4, key="bulk")
+    assert only(core, 0.0).works == [chunk]
+    following = decode(core, everything, size=4, key="bulk")
+    click = admit(core, request(0.2, cached=frozenset({SLOW.name})))
+    assert click.finish == pytest.approx(0.05)  # the chunk's rest and its own
+    urgent = decode(core, click)
+    core.finish(core.devices["cpu"].running["decode"][0], 0.04)
+    assert only(core, 0.04).works == [urgent]
+    core.finish(core.devices["cpu"].running["decode"][0], 0.05)
+    assert only(core, 0.05).works == [following]
+
+
+def test_admitted_bulk_work_keeps_its_deadline() -> None:
+    core = scheduler(profile(SLOW))
+    bulk = admit(core, request(1.5, prompts=100, cached=frozenset({SLOW.name}), priority=Priority.BULK))
+    assert bulk.finish == pytest.approx(1.0)
+    encode(core, admit(core, request(5.0, image="one")))
+    assert refuse(core, request(5.0, image="two")).reason is Refused.BUSY
+
+
+def test_hopeless_work_is_dropped_and_told_so() -> None:
+    core = scheduler(profile(FAST))
+    blocker, late = (
+        encode(core, admit(core, request(1.0, image="a"))),
+        encode(core, admit(core, request(0.3, image="b"))),
+    )
+    first = only(core, 0.0)
+    assert first.works == [late]
+    core.finish(first, 0.95)
+    step = core.step(0.95)
+    assert step.dropped == [blocker]
+    assert step.start == []
+
+
+def test_a_batch_waits_for_company_only_while_that_can_pay() -> None:
+    line = Line(0.02, 0.001)
+    core = scheduler(profile(point("v", decode=line, max_prompts=4)))
+    alone = decode(core, admit(core, request(1.0, encodes=0)))
+    assert only(core, 0.0).works == [alone]  # nothing says that another will come
+    core.finish(core.devices["cpu"].running["decode"][0], 0.02)
+    now = 0.02
+    for _ in range(100):  # 500 a second
+        now += 0.002
+        decode(core, admit(core, request(1.0, now, encodes=0)), now)
+        step = core.step(now)
+        for batch in step.start:
+            core.finish(batch, now)
+    for batch in core.step(now + 0.05).start:
+        core.finish(batch, now + 0.05)
+    now += 0.06
+    decode(core, admit(core, request(1.0, now, encodes=0)), now)
+    step = core.step(now)
+    assert step.start == []
+    assert step.wake is not None
+    assert now < step.wake <= now + 0.02
+    assert core.step(step.wake).start
+
+
+def test_one_clients_flood_leaves_room_for_another() -> None:
+    core = scheduler(profile(FAST))
+    now, admitted = 0.0, {"flood": 0, "calm": 0}
+    busy_until = 0.0
+    for step in range(2000):
+        now = step * 0.01  # 100 requests a second for a device that does 9
+        client = "calm" if step % 50 == 0 else "flood"
+        found = core.admit(request(1.0, now, image=str(step), client=client), now)
+        if isinstance(found, Ticket):
+            admitted[client] += 1
+            encode(core, found, now)
+        if now >= busy_until:
+            for running in list(core.devices["cpu"].running["encode"]):
+                core.finish(running, now)
+                for work in running.works:
+                    core.close(work.payload.ticket, now, answered=True)
+            for batch in core.step(now).start:
+                busy_until = now + 0.1
+                assert batch.stage == "encode"
+    assert admitted["calm"] >= 36  # of 40, all but those of the first moments
+    assert admitted["flood"] >= 100
+
+
+def busily(core: Scheduler, until: float) -> None:
+    """Let one encode after the other run."""
+    now = core.devices["cpu"]._now
+    while now < until:
+        core.submit(admit(core, request(50.0, now, image=f"at {now}")), "encode", 1, "image", None, now)
+        batch = only(core, now)
+        now += batch.seconds
+        core.finish(batch, now)
+        for work in batch.works:
+            core.close(work.payload.ticket, now, answered=True)
+
+
+def test_the_load_price_rises_on_busy_devices_and_goes_away() -> None:
+    core = scheduler()
+    calm = admit(core, request(50.0, image="calm"))
+    core.close(calm, 0.0, answered=False)
+    resting = core.price.value
+    busily(core, 16.0)
+    assert core.price.value > 1.4 * (0.80 - 0.70) / (0.41 - 0.11)
+    loaded = admit(core, request(50.0, core.devices["cpu"]._now, image="loaded"))
+    assert (loaded.point.variant, loaded.reason) == ("fast", Reason.LOAD)
+    now = core.devices["cpu"]._now
+    for _ in range(300):
+        now += 0.05
+        core.price.update(0.0, now)
+    assert core.price.value == resting
+
+
+def test_under_overload_images_are_encoded_only_as_far_as_held_ones_leave_time() -> None:
+    core = scheduler(profile(FAST))
+    now = 0.0
+    encoded = prompted = 0
+    for step in range(6000):  # 60 s: 20 prompts of 10 ms and 80 new images a second
+        now = step * 0.01
+        held = step % 5 == 0
+        cached = frozenset({FAST.name}) if held else frozenset()
+        found = core.admit(request(0.5, now, image=str(step), cached=cached), now)
+        if isinstance(found, Ticket) and now > 20.0:
+            encoded += not held
+            prompted += held
+        if isinstance(found, Ticket):
+            core.close(found, now, answered=False)
+        core.price.refuse(0.1, now)
+    assert core.price.overloaded
+    assert prompted >= 799
+    assert encoded == pytest.approx(0.8 * 40 / 0.1, rel=0.15)  # 20% of the time goes to prompts
+
+
+def test_prediction_errors_become_a_margin_and_are_forgotten() -> None:
+    core = scheduler(profile(FAST))
+    now = 0.0
+    for index in range(40):
+        now += 1.0
+        ticket = admit(core, request(5.0, now, image=str(index)))
+        encode(core, ticket, now)
+        core.finish(only(core, now), now + 0.1)
+        decode(core, ticket, now + 0.1)
+        core.finish(only(core, now + 0.1), now + 0.11)
+        core.close(ticket, now + 0.11 + 0.05, answered=True)  # 50 ms more than was said
+    assert core.margin(FAST.name, now) == pytest.approx(0.05, abs=0.001)
+    assert core.margin(FAST.name, now + 60.0) == 0.0
+
+
+def test_a_slow_device_is_noticed_and_given_another_chance() -> None:
+    core = scheduler(profile(FAST))
+    device = core.devices["cpu"]
+    now = 0.0
+    for index in range(40):
+        now += 1.0
+        encode(core, admit(core, request(5.0, now, image=str(index))), now)
+        core.finish(only(core, now), now + 0.3)
+    assert device.pace(now + 0.3) == pytest.approx(3.0, rel=0.1)
+    assert admit(core, request(5.0, now + 0.3, image="next")).finish - now - 0.3 > 0.25
+    assert device.pace(now + 240.0) == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds", "expected"),
+    [
+        ("static-fast", 5.0, "fast"),
+        ("static-accurate", 0.05, "slow"),
+        ("greedy", 0.2, "fast"),
+        ("greedy", 1.0, "slow"),
+        ("infaas", 1.0, "slow"),
+    ],
+)
+def test_baselines_choose_by_their_rule_and_refuse_nobody(name: str, seconds: float, expected: str) -> None:
+    core = scheduler(policy=POLICIES[name])
+    for index in range(20):
+        ticket = admit(core, request(seconds, image=str(index)))
+        if name != "infaas" or index == 0:
+            assert ticket.point.variant == expected
+
+
+def test_infaas_leaves_an_overloaded_device_to_the_fastest() -> None:
+    core = scheduler(policy=POLICIES["infaas"])
+    assert admit(core, request(5.0, image="first")).point.variant == "slow"
+    busily(core, 5.0)
+    assert admit(core, request(5.0, core.devices["cpu"]._now, image="last")).point.variant == "fast"
+
+
+def test_a_device_that_is_down_is_not_chosen() -> None:
+    core = Scheduler({"a": PAIR, "b": PAIR}, 0.0)
+    core.devices["a"].available = False
+    assert admit(core, request(1.0)).device.name == "b"
+    core.devices["b"].available = False
+    assert refuse(core, request(1.0)).reason is Refused.DOWN
+
+
+def test_chunks_are_as_long_as_may_be_waited_for() -> None:
+    assert chunk_size(point("v", decode=Line(0.004, 0.01)), 0.04) == 3
+    assert chunk_size(point("v", decode=Line(0.1, 0.01)), 0.04) == 1
+    assert chunk_size(point("v", decode=Line(0.0, 0.0001)), 0.04) == 16
