@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 ENGINE ?= auto
+VARIANTS ?= mobilesam,mobilesam-768,mobilesam-512
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet install --constraint deploy/constraints.txt
@@ -14,7 +15,7 @@ help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 serve: $(VENV)/.installed  ## serve MobileSAM on 127.0.0.1:50051; with ENGINE=triton on a Triton; flags in ARGS="--port 50052"
-	@exec $(BIN)/samgate serve --pull --engine $(ENGINE) $(ARGS)
+	@exec $(BIN)/samgate serve --pull --engine $(ENGINE) --variants $(VARIANTS) $(ARGS)
 
 install: $(VENV)/.installed  ## .venv alone
 
@@ -47,7 +48,7 @@ $(BIN)/python:
 $(VENV)/.installed: $(BIN)/python $(BUILD_INPUTS)
 	@echo "installing samgate into $(VENV) …"
 	@$(subst --quiet,,$(PIP)) torch==2.13.0
-	@$(PIP) --editable '.[compile,triton]'
+	@$(PIP) --editable '.[compile,triton,plots]'
 	@touch $@
 
 $(VENV)/.developed: $(VENV)/.installed

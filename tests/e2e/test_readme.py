@@ -18,12 +18,13 @@ PROGRAMS = [code for language, code in BLOCKS if language == "python"]
 COMMANDS = [
     line for language, code in BLOCKS if language == "bash" for line in code.splitlines() if "bin/samgate" in line
 ]
-WRITES = {"-o", "--overlay"}
+WRITES = {"-o", "--overlay", "--plot"}
 
 
 @pytest.fixture
 def folder(tmp_path: Path, shared_data: Path) -> Path:
     shutil.copy(shared_data / "media" / "truck.jpg", tmp_path / "photo.jpg")
+    (tmp_path / "loadtest").symlink_to(Path(__file__).parents[2] / "loadtest")
     (tmp_path / "photos").mkdir()
     for name in ("cars", "dogs", "groceries"):
         shutil.copy(shared_data / "media" / f"{name}.jpg", tmp_path / "photos")

@@ -38,11 +38,14 @@ PROMPTS: Mapping[PromptKind, tuple[Prompt, ...]] = {
         Prompt(NO_POINTS, NO_LABELS, np.array([75, 275, 1725, 850], np.float32)),
         Prompt(NO_POINTS, NO_LABELS, np.array([425, 600, 700, 875], np.float32)),
     ),
-    "point": (Prompt(np.array([[1100, 600]], np.float32), np.ones(1, np.int32)),),
+    "point": (
+        Prompt(np.array([[560, 740]], np.float32), np.ones(1, np.int32)),
+        Prompt(np.array([[900, 700]], np.float32), np.ones(1, np.int32)),
+    ),
 }
-"""The truck, its front wheel; a point on its body."""
-FLOORS = {"box": (0.95, 0.85), "point": (0.7,)}
-"""Least IoU with the masks of the 1024 input."""
+"""The truck and its front wheel; a point on the wheel and one on the truck."""
+FLOORS = {"box": (0.92, 0.82), "point": (0.82, 0.88)}
+"""Least IoU with the masks of the 1024 input; measured: 0.952, 0.860; 0.864, 0.925."""
 
 
 @pytest.mark.parametrize("spec", SMALLER, ids=lambda spec: spec.name)
