@@ -137,7 +137,7 @@ class Rules:
                 assert not any(device.running.values())
                 assert not any(len(queue) for queue in device.queues.values())
                 for row in range(3):
-                    assert abs(device.timeline.total(row)) < 1e-6, f"row {row} keeps {device.timeline.total(row):.4f} s"
+                    assert abs(device.timeline.total[row]) < 1e-6, f"row {row} keeps {device.timeline.total[row]:.4f} s"
 
     def __call__(self, scheduler: Scheduler, step: Step, now: float) -> None:
         if scheduler not in self.schedulers:

@@ -123,7 +123,7 @@ def test_identical_images_are_one_encode_that_inherits_the_urgency() -> None:
     assert work.deadline < other.deadline
     for ticket in (patient, hurried):
         core.close(ticket, 0.5, answered=False)
-    assert core.devices["cpu"].timeline.total(0) == pytest.approx(0.4)  # the other's
+    assert core.devices["cpu"].timeline.total[0] == pytest.approx(0.4)  # the other's
 
 
 def test_batches_hold_one_key_up_to_the_limit_and_never_cost_the_head_its_deadline() -> None:

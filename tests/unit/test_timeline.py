@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from samgate.scheduling.timeline import Reservation, Timeline
 
-ROUNDING = 1 / 32
+ROUNDING = 1 / 24
 """Of the time left, by which a deadline is rounded down at most; and a slot of 2 ms."""
 
 
@@ -48,15 +48,15 @@ def test_what_is_due_by_when_is_what_was_reserved_and_not_taken(steps: list[tupl
                 timeline.advance(now)
         for row in (0, 1):
             mine = [entry for entry in held if entry[0].row == row]
-            assert timeline.total(row) == pytest.approx(sum(one.work for one, *_ in mine), abs=1e-9)
+            assert timeline.total[row] == pytest.approx(sum(one.work for one, *_ in mine), abs=1e-9)
             for when in (now + 0.3, now + 2.0, now + 50.0):
                 due = float(timeline.due[row, timeline.slot(when)])
                 # Everything due by then counts, and nothing that is due later by more than the rounding.
-                surely = sum(one.work for one, deadline, _ in mine if deadline <= when - max(1.1, 0.06 * (when - now)))
+                surely = sum(one.work for one, deadline, _ in mine if deadline <= when - max(2.1, 0.1 * (when - now)))
                 maybe = sum(
-                    one.work for one, deadline, made in mine if deadline <= when + max(1.1, 0.06 * (deadline - made))
+                    one.work for one, deadline, made in mine if deadline <= when + max(2.1, 0.1 * (deadline - made))
                 )
-                assert surely - 1e-9 <= due <= maybe + 1e-9 or when - now > 290.0
+                assert surely - 1e-9 <= due <= maybe + 1e-9 or when - now > 200.0
         assert np.all(np.diff(timeline.due, axis=1) >= -1e-9)
 
 

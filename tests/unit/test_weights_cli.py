@@ -97,8 +97,7 @@ def test_variants_that_share_weights_are_installed_together(
     run("variants")
     out = capsys.readouterr().out
     assert "not installed" not in out
-    assert "tiny's" in out
-    assert "512²" in out
+    assert "shared" in out
     run("variants", "--json", "-")
     answer = json.loads(capsys.readouterr().out)
     assert {one["weights_name"] for one in answer} == {"tiny"}

@@ -108,23 +108,23 @@ def _table(rows: Sequence[tuple[VariantSpec, WeightsInfo | None]]) -> Table:
         box=SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
-        caption="box mIoU and point mIoU as published, on COCO val; ours: both as measured in f32, on 616 masks",
+        caption="box mIoU and point mIoU as published, on COCO val; ours: both as measured in f32, on 616 masks; "
+        "shared: the file of another variant",
     )
-    for heading in ("variant", "installed from", "licence"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("input", "params", "size", "box", "point", "ours"):
-        table.add_column(heading, justify="right")
+    table.add_column("variant", no_wrap=True)
+    table.add_column("from", overflow="fold")
+    for heading in ("licence", "params", "size", "box", "point", "ours"):
+        table.add_column(heading, justify="left" if heading == "licence" else "right", no_wrap=True)
     for spec, info in rows:
         table.add_row(
             spec.name,
             "not installed" if info is None else info.origin.source,
             spec.licence,
-            f"{spec.input_size}²",
             f"{spec.parameters / 1e6:.2f} M",
             _size(spec, info),
             _percent(spec.accuracy.box_miou),
             _percent(spec.accuracy.point_miou),
-            "-" if (ours := _measured(spec)) is None else f"{100 * ours.box:.1f} / {100 * ours.point:.1f}",
+            "-" if (ours := _measured(spec)) is None else f"{100 * ours.box:.1f}/{100 * ours.point:.1f}",
         )
     return table
 
@@ -149,7 +149,7 @@ def _size(spec: VariantSpec, info: WeightsInfo | None) -> str:
     if info is None:
         return "-"
     if spec.weights_name != spec.name:
-        return f"{spec.weights_name}'s"
+        return "shared"
     return f"{info.path.stat().st_size / 1e6:.0f} MB"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,19 @@ from samgate.scheduling.device import STAGES, Batch, Device, Stage
 from samgate.scheduling.fairness import ConcurrencyLimit, FairShares
 from samgate.scheduling.learning import Decaying, EncodeBudget, LoadPrice, PredictionError
 from samgate.scheduling.policy import POLICIES, Policy
-from samgate.scheduling.prediction import BULK, DECODE, ENCODE, Plan, View, chunk_size, finish, plan, shortage
+from samgate.scheduling.prediction import (
+    BULK,
+    DECODE,
+    ENCODE,
+    Plan,
+    Timing,
+    View,
+    chunk_size,
+    finish,
+    plan,
+    shortage,
+    timing,
+)
 from samgate.scheduling.profile import PROMPT_KINDS, DeviceProfile, Line, OperatingPoint
 from samgate.scheduling.queue import Priority, Work
 from samgate.scheduling.request import Encode, Job, Reason, Refusal, Refused, Request, Step, Ticket
@@ -76,46 +89,34 @@ class Scheduler:
             if best_accuracy is None:
                 return Refusal(Refused.DOWN, retry_after_s=1.0)
             return Refusal(Refused.ACCURACY, best_accuracy=best_accuracy)
-        policy = self.options.policy
-        plans.sort(key=self._value_at(request, now), reverse=True)
-        chosen, refusal = self._choose(request, plans, now)
-        cheapest = chosen or min(plans, key=lambda plan: plan.encode_s + plan.decode_s)
-        share_s = (cheapest.encode_s + cheapest.decode_s) / self._instances
+        plans.sort(key=_value, reverse=True)
+        chosen, timed, refusal = self._choose(request, plans, now)
+        cheapest = chosen or min(plans, key=_cost)
+        share_s = _cost(cheapest) / self._instances
         self.shares.ask(request.client, share_s, now)
         if cheapest.encode_s == 0:
             self.budget.ask(share_s, now)
-        if chosen is not None and policy.admits:
-            chosen, refusal = self._within_bounds(request, chosen, share_s, now)
-        if chosen is None and refusal.reason is Refused.BUSY:
-            self.price.refuse(share_s, now)
-        if chosen is None:
+        if chosen is not None and self.options.policy.admits:
+            refused = self._beyond_bounds(request, chosen, share_s, now)
+            if refused is not None:
+                chosen, refusal = None, refused
+        if chosen is None or timed is None:
+            if refusal.reason is Refused.BUSY:
+                self.price.refuse(share_s, now)
             return refusal
+        return self._ticket(request, chosen, timed, _reason(request, chosen, plans), share_s, now)
+
+    def _beyond_bounds(self, request: Request, chosen: Plan, share_s: float, now: float) -> Refusal | None:
+        """The refusal, if the client has had its share, too many images are encoded, or too many requests are open."""
         if self.open >= self.limit.limit:
-            return Refusal(Refused.LIMIT, retry_after_s=max(chosen.service_s / 2, _LEAST_RETRY_S))
-        return self._ticket(request, chosen, _reason(request, chosen, plans), share_s, self.price.value, now)
-
-    def _value_at(self, request: Request, now: float) -> Callable[[Plan], float]:
-        """accuracy − μ · cost of a plan."""
-        if not self.options.policy.priced:
-            return lambda plan: plan.accuracy
-        time_s = max(request.deadline - now, 1e-3)
-
-        def value(plan: Plan) -> float:
-            view = plan.view
-            queued_s = (view.work[ENCODE] + view.work[DECODE]) * view.pace / view.instances
-            return plan.accuracy - self.price.at(queued_s / time_s) * (plan.encode_s + plan.decode_s)
-
-        return value
-
-    def _within_bounds(self, request: Request, chosen: Plan, share_s: float, now: float) -> tuple[Plan | None, Refusal]:
-        """``chosen``, unless the client has had its share, or too many images are being encoded already."""
+            return Refusal(Refused.LIMIT, retry_after_s=max(_cost(chosen), _LEAST_RETRY_S))
         time_s = max(request.deadline - now, 0.0) / chosen.view.pace
         if not self.shares.allows(request.client, share_s, time_s, now):
-            return None, Refusal(Refused.SHARE, retry_after_s=max(share_s, _LEAST_RETRY_S))
+            return Refusal(Refused.SHARE, retry_after_s=max(share_s, _LEAST_RETRY_S))
         encode_s = chosen.encode_s / self._instances
-        if self.price.overloaded and encode_s > 0 and not self.budget.allows(encode_s, now):
-            return None, Refusal(Refused.BUSY, retry_after_s=max(encode_s, _LEAST_RETRY_S))
-        return chosen, Refusal(Refused.BUSY)
+        if encode_s > 0 and self.price.overloaded and not self.budget.allows(encode_s, now):
+            return Refusal(Refused.BUSY, retry_after_s=max(encode_s, _LEAST_RETRY_S))
+        return None
 
     def _busy(self, now: float) -> float:
         """The share of the devices that work, 0 to 1."""
@@ -217,6 +218,10 @@ class Scheduler:
             # Usually done by then: a decision on a request shouldn't pay for it.
             device.timeline.advance(now, patience=4)
             view = View(device, now)
+            price = 0.0
+            if self.options.policy.priced:
+                queued_s = (view.work[ENCODE] + view.work[DECODE]) * view.pace / view.instances
+                price = self.price.at(queued_s / max(request.deadline - now, 1e-3))
             shared = request.image if request.encodes == 1 else None
             for name, point in device.points.items():
                 if request.points is not None and name not in request.points:
@@ -228,57 +233,90 @@ class Scheduler:
                     continue
                 joins = self._encodes.get((name, shared)) if shared is not None else None
                 chunk = self._chunks[point.name] if bulk else point.max_prompts
-                plans.append(plan(request, view, point, joins, chunk, self._errors[name].margin(now)))
+                plans.append(plan(request, view, point, joins, chunk, price))
         return plans, best
 
-    def _choose(self, request: Request, plans: list[Plan], now: float) -> tuple[Plan | None, Refusal]:
-        """The first of ``plans`` that the policy takes, or the refusal."""
-        policy = self.options.policy
-        none = Refusal(Refused.BUSY)
-        if not policy.admits:
-            return _baseline(policy, request, plans, self._busy(now), self.options.overloaded), none
-        waits = []
+    def _choose(self, request: Request, plans: list[Plan], now: float) -> tuple[Plan | None, Timing | None, Refusal]:
+        """The first of ``plans`` that the policy takes with its timing, or the refusal."""
+        busy = Refusal(Refused.BUSY)
+        if not self.options.policy.admits:
+            chosen = self._baseline(request, plans, now)
+            return chosen, timing(request, chosen, self.margin(chosen.point.name, now)), busy
+        waits, smallest = [], math.inf
         for candidate in plans:
-            late = finish(request, candidate) - request.deadline
-            missing = shortage(request, candidate) if late <= _EPSILON else 0.0
+            timed = timing(request, candidate, self.margin(candidate.point.name, now))
+            late = finish(request, candidate, timed) - request.deadline
+            missing = shortage(request, candidate, timed) if late <= _EPSILON else 0.0
             if late <= _EPSILON and missing <= _EPSILON:
-                return candidate, none
-            if request.arrival + candidate.service_s + candidate.margin_s <= request.deadline:
+                return candidate, timed, busy
+            idle_s = timed.service_s + timed.margin_s
+            smallest = min(smallest, idle_s)
+            if request.arrival + idle_s <= request.deadline:
                 waits.append(max(late, missing * candidate.view.pace / candidate.view.instances))
         if not waits:
-            smallest = min(plan.service_s + plan.margin_s for plan in plans)
-            return None, Refusal(Refused.DEADLINE, smallest_s=smallest)
-        return None, Refusal(Refused.BUSY, retry_after_s=max(min(waits), _LEAST_RETRY_S))
+            return None, None, Refusal(Refused.DEADLINE, smallest_s=smallest)
+        return None, None, Refusal(Refused.BUSY, retry_after_s=max(min(waits), _LEAST_RETRY_S))
+
+    def _baseline(self, request: Request, plans: list[Plan], now: float) -> Plan:
+        """The choice of a policy that looks at profiles alone; ties go to the emptier device."""
+
+        def backlog(plan: Plan) -> float:
+            return plan.view.work[ENCODE] + plan.view.work[DECODE]
+
+        def cold_s(plan: Plan) -> float:
+            return plan.point.encode(1) + plan.point.decode(1)
+
+        rule = self.options.policy.rule
+        chosen = min(plans, key=lambda plan: (cold_s(plan), backlog(plan)))
+        overloaded = chosen.view.device.busy(now) > self.options.overloaded
+        if rule != "fastest" and not (rule == "unloaded" and overloaded):
+            time_s = request.deadline - request.arrival
+            fit = (
+                plans if rule == "accurate" else [one for one in plans if timing(request, one, 0.0).service_s <= time_s]
+            )
+            chosen = max(fit, key=lambda plan: (plan.accuracy, -cold_s(plan), -backlog(plan)), default=chosen)
+        return chosen
 
     def _ticket(
-        self, request: Request, chosen: Plan, reason: Reason, share_s: float, price: float, now: float
+        self, request: Request, chosen: Plan, timed: Timing, reason: Reason, share_s: float, now: float
     ) -> Ticket:
         device, point = chosen.view.device, chosen.point
         # Work is given up when even the usual time, without any margin, is too long.
-        tail_s = chosen.tail_s * point.finish.median_ratio
-        decode_hard = request.deadline - tail_s
+        decode_hard = request.deadline - timed.tail_s * point.finish.median_ratio
         encode_hard = decode_hard - chosen.decode_s * point.decode.median_ratio
         ticket = Ticket(
-            request, device, point, chosen.accuracy, reason, price, now, finish(request, chosen), chosen.service_s,
-            chosen.margin_s, chosen.encode_due, chosen.decode_due, encode_hard, decode_hard, share_s,
-        )  # fmt: skip
+            request=request,
+            device=device,
+            point=point,
+            accuracy=chosen.accuracy,
+            reason=reason,
+            price=self.price.value,
+            admitted=now,
+            finish=finish(request, chosen, timed),
+            service_s=timed.service_s,
+            encode_due=timed.encode_due,
+            decode_due=timed.decode_due,
+            encode_hard=encode_hard,
+            decode_hard=decode_hard,
+            work_s=share_s,
+        )
         timeline = device.timeline
         bulk = request.priority is Priority.BULK
         if chosen.joins is not None:
             self._join(ticket, chosen.joins)
         elif chosen.encode_s > 0:
-            due = chosen.decode_due if bulk else chosen.encode_due
+            due = timed.decode_due if bulk else timed.encode_due
             ticket.encode_each_s = chosen.encode_s / chosen.encodes
             reservation = timeline.reserve(BULK if bulk else ENCODE, due, chosen.encode_s)
             if request.image is not None and request.encodes == 1:
                 key = (point.name, request.image)
-                ends = ticket.finish - chosen.tail_s - chosen.decode_s
+                ends = ticket.finish - timed.tail_s - chosen.decode_s
                 ticket.encoding = self._encodes[key] = Encode(key, ends, due, encode_hard, timeline, reservation)
             else:
                 ticket.encode = reservation
         if chosen.decode_s > 0:
             ticket.decode_each_s = chosen.decode_s / request.prompts
-            ticket.decode = timeline.reserve(BULK if bulk else DECODE, chosen.decode_due, chosen.decode_s)
+            ticket.decode = timeline.reserve(BULK if bulk else DECODE, timed.decode_due, chosen.decode_s)
         self.shares.admit(request.client, share_s)
         self.open += 1
         return ticket
@@ -396,6 +434,15 @@ def _line(job: Job, stage: Stage) -> Line:
     return point.survivors if job.ticket.request.everything else point.decode
 
 
+def _value(plan: Plan) -> float:
+    return plan.value
+
+
+def _cost(plan: Plan) -> float:
+    """Seconds of a device."""
+    return plan.encode_s + plan.decode_s
+
+
 def _reason(request: Request, chosen: Plan, plans: list[Plan]) -> Reason:
     if request.points is not None and len(request.points) == 1:
         return Reason.NAMED
@@ -404,21 +451,3 @@ def _reason(request: Request, chosen: Plan, plans: list[Plan]) -> Reason:
         return Reason.MOST_ACCURATE
     # Plans are in the order in which they were tried: what comes before the chosen one had no room.
     return Reason.DEADLINE if any(plans.index(other) < plans.index(chosen) for other in better) else Reason.LOAD
-
-
-def _baseline(policy: Policy, request: Request, plans: list[Plan], load: float, overloaded: float) -> Plan:
-    """The choice of a policy that looks at profiles alone; ties go to the emptier device."""
-
-    def backlog(plan: Plan) -> float:
-        return plan.view.work[ENCODE] + plan.view.work[DECODE]
-
-    def cold_s(plan: Plan) -> float:
-        return plan.point.encode(1) + plan.point.decode(1)
-
-    fastest = min(plans, key=lambda plan: (cold_s(plan), backlog(plan)))
-    if policy.rule == "fastest" or (policy.rule == "unloaded" and load > overloaded):
-        return fastest
-    fit = plans
-    if policy.rule in ("profiled", "unloaded"):
-        fit = [plan for plan in plans if plan.service_s <= request.deadline - request.arrival]
-    return max(fit, key=lambda plan: (plan.accuracy, -cold_s(plan), -backlog(plan)), default=fastest)

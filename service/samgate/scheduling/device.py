@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from samgate.scheduling.learning import Decaying
 from samgate.scheduling.profile import DeviceProfile, Line, OperatingPoint
 from samgate.scheduling.queue import BatchQueue, Priority, Work
@@ -18,9 +21,12 @@ STAGES: tuple[Stage, ...] = ("encode", "decode")
 
 _PACE_WEIGHT = 0.2
 _PACE_RANGE = (0.5, 8.0)
+_LEAST_RATIO = 0.05
 _PACE_MEMORY_S = 30.0
 """A pace that nothing confirms is forgotten at this rate: a slow spell must not keep work away for good."""
+_FADE_EVERY_S = 0.05
 _BUSY_MEMORY_S = 1.0
+_SHARE_MEMORY_S = 10.0
 _BATCH_IDS = itertools.count()
 
 
@@ -38,16 +44,16 @@ class Batch:
     seconds: float
     attained: float = 0.0
     number: int = field(default_factory=lambda: next(_BATCH_IDS))
+    interactive: bool = field(init=False)
+    """Whether any of its work is."""
+
+    def __post_init__(self) -> None:
+        self.interactive = any(work.priority is Priority.INTERACTIVE for work in self.works)
 
     @property
     def size(self) -> int:
         """Images or prompts."""
         return sum(work.size for work in self.works)
-
-    @property
-    def interactive(self) -> bool:
-        """Whether any of its work is."""
-        return any(work.priority is Priority.INTERACTIVE for work in self.works)
 
 
 class Device:
@@ -66,15 +72,29 @@ class Device:
         self.queues: dict[Stage, BatchQueue[Any]] = {stage: BatchQueue(max_waiting) for stage in STAGES}
         self.running: dict[Stage, list[Batch]] = {stage: [] for stage in STAGES}
         self.available = True
-        self.worked: dict[Stage, Decaying] = {stage: Decaying(_BUSY_MEMORY_S, now) for stage in STAGES}
-        """Seconds of the device that calls of each stage have had."""
+        self.decoding = Decaying(_BUSY_MEMORY_S, now)
+        """Seconds of the device that decodes have had."""
+        self._busy = Decaying(_BUSY_MEMORY_S, now)
+        self._interactive = Decaying(_SHARE_MEMORY_S, now)
         self._pace = 1.0
-        self._paced = now
+        self._faded = now
+        self._capacity: tuple[float, NDArray[np.float64], float, NDArray[np.float64]] | None = None
         self._now = now
 
     def pace(self, now: float) -> float:
         """How many times its profile's time a call takes lately; 1 when it keeps to it."""
-        return 1.0 + (self._pace - 1.0) * math.exp(-max(0.0, now - self._paced) / _PACE_MEMORY_S)
+        if now - self._faded > _FADE_EVERY_S:
+            self._pace = 1.0 + (self._pace - 1.0) * math.exp((self._faded - now) / _PACE_MEMORY_S)
+            self._faded = now
+        return self._pace
+
+    def capacity(self, pace: float) -> tuple[float, NDArray[np.float64]]:
+        """Seconds of the profile's time that the device does in a second, and that times the edges of the timeline."""
+        edges = self.timeline.edges
+        if self._capacity is None or self._capacity[0] != pace or self._capacity[1] is not edges:
+            speed = self.profile.instances / pace
+            self._capacity = (pace, edges, speed, edges * speed)
+        return self._capacity[2:]
 
     def advance(self, now: float) -> None:
         """Let the calls under way get on until ``now``."""
@@ -88,12 +108,20 @@ class Device:
             for batch in batches:
                 batch.attained += share
             if batches:
-                self.worked[stage].add(share * len(batches) / self.profile.instances, now)
+                worked = share * len(batches) / self.profile.instances
+                if stage == "decode":
+                    self.decoding.add(worked, now)
+                if batches[0].interactive:
+                    self._busy.add(worked, now)
+                    self._interactive.add(worked, now)
 
     def busy(self, now: float) -> float:
-        """The share of its time that the device has worked lately, 0 to 1."""
-        rates = [worked.rate(now) for worked in self.worked.values()]
-        return min(1.0, sum(rates) if self.profile.shared else max(rates))
+        """The share of its time that interactive work has had in the last moments, 0 to 1."""
+        return min(1.0, self._busy.rate(now))
+
+    def interactive_share(self, now: float) -> float:
+        """The share of its time that interactive work has had lately, 0 to 0.95."""
+        return min(0.95, self._interactive.rate(now))
 
     def left(self, stage: Stage, pace: float) -> float:
         """Seconds of this device that the calls of ``stage`` under way still need, in the profile's seconds."""
@@ -112,11 +140,11 @@ class Device:
         self.advance(now)
         self.running[batch.stage].remove(batch)
         if not failed and batch.seconds > 0:
-            expected = batch.seconds * batch.line.median_ratio
+            expected = batch.seconds * max(batch.line.median_ratio, _LEAST_RATIO)
             low, high = _PACE_RANGE
             sample = min(max(batch.attained / expected, low), high)
             pace = self.pace(now)
-            self._pace, self._paced = pace + _PACE_WEIGHT * (sample - pace), now
+            self._pace = pace + _PACE_WEIGHT * (sample - pace)
 
     def running_due(self, stage: Stage) -> float:
         """The earliest deadline of the calls of ``stage`` under way; infinite without any."""

@@ -67,7 +67,9 @@ class Decaying:
 
     def sum(self, now: float) -> float:
         """What has not faded."""
-        return self._sum * math.exp(-max(0.0, now - self._then) / self.memory_s)
+        if now <= self._then:
+            return self._sum
+        return self._sum * math.exp((self._then - now) / self.memory_s)
 
     def rate(self, now: float) -> float:
         """Amount a second."""

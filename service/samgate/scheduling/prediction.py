@@ -41,13 +41,13 @@ class View:
         self.shared = device.profile.shared
         self.timeline = timeline = device.timeline
         self.left = (device.left("encode", self.pace), device.left("decode", self.pace))
-        self.held = (timeline.total(ENCODE), timeline.total(DECODE), timeline.total(BULK))
+        self.held = timeline.total
         self.work = (self.left[0] + self.held[0], self.left[1] + self.held[1])
         """Seconds of interactive encodes and decodes, those under way included."""
         self.waiting = (len(device.queues["encode"]), len(device.queues["decode"]))
         self.overhead_s = device.profile.overhead_s
-        self.decoding = device.worked["decode"].rate(now) if self.shared else 0.0
-        """The share of the device that decodes have lately: encodes will be slowed down by those that are to come."""
+        self.decoding = device.decoding.rate(now) if self.shared else 0.0
+        """The share of the device that decodes have had lately: those to come will slow encodes down as much."""
         self._room: dict[tuple[int, int], float] = {}
         self._slots: dict[float, int] = {}
 
@@ -68,91 +68,108 @@ class View:
         """
         known = self._room.get((row, slot))
         if known is None:
-            due = self.timeline.due
-            base = (self.timeline.edges[slot:] - self.now) * (self.instances / self.pace)
-            x = due[row, slot:] + self.left[row]
+            # Work less the time there is for it; what is the same for all slots comes after the maximum.
+            due, left = self.timeline.due, self.left
+            speed, time = self.device.capacity(self.pace)
             if self.shared:
                 other = 1 - row
-                together = x + due[other, slot:]
-                # What runs counts from when it is due.
-                together[max(0, self.slot(self.device.running_due(STAGES[other])) - slot) :] += self.left[other]
-                if row == DECODE:
-                    x += np.minimum(x, self.left[ENCODE])
-                    np.maximum(x, together, out=x)
-                else:
-                    x = together
-            known = self._room[row, slot] = float((base - x).min())
+                over = due[row, slot:] + due[other, slot:]
+                over -= time[slot:]
+                if left[other] > 0:
+                    # What runs counts from when it is due.
+                    over[max(0, self.slot(self.device.running_due(STAGES[other])) - slot) :] += left[other]
+                most = float(over.max()) + left[row]
+                if row == DECODE and left[ENCODE] > 0:
+                    over = due[row, slot:] + left[row]
+                    over += np.minimum(over, left[ENCODE])
+                    over -= time[slot:]
+                    most = max(most, float(over.max()))
+            else:
+                most = float((due[row, slot:] - time[slot:]).max()) + left[row]
+            known = self._room[row, slot] = -most - self.now * speed
         return known
 
-    def bulk_room(self, slot: int = 0) -> float:
-        """Seconds of work that bulk work due by ``slot`` or later leaves to whatever goes before it."""
+    def bulk_room(self, slot: int = 0, share: float = 1.0) -> float:
+        """Seconds of work that bulk work due by ``slot`` or later leaves to whatever goes before it, where bulk and
+        interactive work have ``share`` of the device."""
         due = self.timeline.due[BULK]
-        slot = max(slot, int(due.searchsorted(NOISE_S, side="right")))
-        if slot >= len(due):
-            slot = len(due) - 1
-        base = (self.timeline.edges[slot:] - self.now) * (self.instances / self.pace)
+        slot = min(max(slot, int(due.searchsorted(NOISE_S, side="right"))), len(due) - 1)
+        base = (self.timeline.edges[slot:] - self.now) * (share * self.instances / self.pace)
         return float((base - due[slot:]).min()) - self.work[0] - self.work[1]
 
 
 @dataclass(slots=True)
 class Plan:
-    """A request at one operating point of one device. Times are absolute; ``encode_s`` and ``decode_s`` are the
-    device's seconds, ``head_s`` and ``tail_s`` those before and after them, ``margin_s`` is ε."""
+    """A request at one operating point of one device, as far as it is needed to compare plans: ``encode_s`` and
+    ``decode_s`` are the device's seconds, ``chunk`` is the most prompts of one call, ``value`` accuracy less its price.
+    """
 
     view: View
     point: OperatingPoint
     accuracy: float
     joins: Encode | None
     encodes: int
+    chunk: int
     encode_s: float
     decode_s: float
+    value: float
+
+
+@dataclass(slots=True)
+class Timing:
+    """When the parts of a plan are due and done.
+
+    ``head_s`` and ``tail_s`` are the seconds before and after the engine's calls, ``margin_s`` is ε, ``service_s`` all
+    of it from arrival to answer on an idle device that keeps to its profile; ``encode_slot`` and ``decode_slot`` are
+    where the work lies on the timeline.
+    """
+
     head_s: float
     tail_s: float
     margin_s: float
+    service_s: float
     encode_due: float
     decode_due: float
-
-    @property
-    def service_s(self) -> float:
-        """Seconds from arrival to answer on an idle device that keeps to its profile."""
-        return self.head_s + self.encode_s + self.decode_s + self.tail_s
-
-    @property
-    def encode_slot(self) -> int:
-        """Where the encodes lie on the device's timeline."""
-        return self.view.slot(self.encode_due)
-
-    @property
-    def decode_slot(self) -> int:
-        """Where the prompts lie on the device's timeline."""
-        return self.view.slot(self.decode_due)
+    encode_slot: int
+    decode_slot: int
 
 
-def plan(
-    request: Request, view: View, point: OperatingPoint, joins: Encode | None, chunk: int, margin_s: float
-) -> Plan:
-    """What ``request`` takes at ``point``. ``chunk`` bounds prompts of one call, ``margin_s`` is ε."""
-    encode_s = decode_s = head_s = 0.0
+def plan(request: Request, view: View, point: OperatingPoint, joins: Encode | None, chunk: int, price: float) -> Plan:
+    """What ``request`` takes at ``point``; ``price`` is μ."""
+    encode_s = decode_s = 0.0
     encodes = request.encodes - (joins is not None or point.name in request.cached)
     if encodes > 0:
         encode_s = marginal(point.encode, encodes, point.max_images, view.waiting[ENCODE])
-        head_s = point.prepare(request.megapixels)
-    tail_s = view.overhead_s
     if request.prompts:
-        bulk = request.priority is Priority.BULK
         line = point.survivors if request.everything else point.decode
-        decode_s = marginal(line, request.prompts, chunk, 0 if bulk else view.waiting[DECODE])
-        # Masks of one call are made while the next is decoded.
-        tail_s += point.finish(min(request.prompts, chunk))
-    decode_due = request.deadline - tail_s - margin_s
-    encode_due = decode_due - decode_s * view.pace
+        waiting = 0 if request.priority is Priority.BULK else view.waiting[DECODE]
+        decode_s = marginal(line, request.prompts, chunk, waiting)
     accuracy = point.accuracy[request.kind]
-    return Plan(
-        view, point, accuracy, joins, encodes, encode_s, decode_s, head_s, tail_s, margin_s, encode_due, decode_due
+    value = accuracy - price * (encode_s + decode_s)
+    return Plan(view, point, accuracy, joins, encodes, chunk, encode_s, decode_s, value)
+
+
+def timing(request: Request, plan: Plan, margin_s: float) -> Timing:
+    """When the parts of ``plan`` are due."""
+    view, point = plan.view, plan.point
+    head_s = point.prepare(request.megapixels) if plan.encodes > 0 else 0.0
+    # Masks of one call are made while the next is decoded.
+    tail_s = view.overhead_s + (point.finish(min(request.prompts, plan.chunk)) if request.prompts else 0.0)
+    decode_due = request.deadline - tail_s - margin_s
+    encode_due = decode_due - plan.decode_s * view.pace
+    return Timing(
+        head_s,
+        tail_s,
+        margin_s,
+        head_s + plan.encode_s + plan.decode_s + tail_s,
+        encode_due,
+        decode_due,
+        view.slot(encode_due) if plan.encode_s > 0 else 0,
+        view.slot(decode_due),
     )
 
 
-def finish(request: Request, plan: Plan) -> float:
+def finish(request: Request, plan: Plan, timed: Timing) -> float:
     """The predicted time of the answer, ε included.
 
     Two kinds of calls on a shared device slow each other down: work with x seconds ahead of it in its own queue, its
@@ -160,38 +177,42 @@ def finish(request: Request, plan: Plan) -> float:
     """
     view, pace, timeline = plan.view, plan.view.pace, plan.view.timeline
     if request.priority is Priority.BULK:
-        ahead = view.work[0] + view.work[1] + timeline.before(BULK, plan.decode_slot)
-        seconds = plan.head_s + pace * (ahead / view.instances + plan.encode_s + plan.decode_s)
-        return view.now + seconds + plan.tail_s + plan.margin_s
+        ahead = view.work[0] + view.work[1] + timeline.before(BULK, timed.decode_slot)
+        # Interactive work will go on taking what it takes now.
+        share = 1.0 - view.device.interactive_share(view.now)
+        seconds = timed.head_s + pace * (ahead / view.instances + plan.encode_s + plan.decode_s) / share
+        return view.now + seconds + timed.tail_s + timed.margin_s
     encodes, decodes = view.work[0] / view.instances, view.work[1] / view.instances
     encoded = behind = 0.0
     if plan.joins is not None:
         encoded = max(plan.joins.finish - view.now, 0.0)
     elif plan.encode_s > 0:
         own, beside = plan.encode_s, decodes if view.shared else 0.0
-        ahead = (view.left[0] + timeline.before(ENCODE, plan.encode_slot)) / view.instances
+        ahead = (view.left[0] + timeline.before(ENCODE, timed.encode_slot)) / view.instances
         behind = encodes - ahead
         x, coming = ahead + own, view.decoding
         alone = own + min(own, beside + coming * own)
-        encoded = max(plan.head_s + pace * alone, pace * (x + min(x, beside + coming * x)))
+        encoded = max(timed.head_s + pace * alone, pace * (x + min(x, beside + coming * x)))
     decoded = encoded
     if plan.decode_s > 0:
         own, beside = plan.decode_s, encodes + plan.encode_s if view.shared else 0.0
-        x = (view.left[1] + timeline.before(DECODE, plan.decode_slot)) / view.instances + own
+        x = (view.left[1] + timeline.before(DECODE, timed.decode_slot)) / view.instances + own
         after = (behind if plan.encode_s > 0 else encodes) if view.shared else 0.0
         decoded = max(encoded + pace * (own + min(own, max(after, 0.0))), pace * (x + min(x, beside)))
-    return view.now + decoded + plan.tail_s + plan.margin_s
+    return view.now + decoded + timed.tail_s + timed.margin_s
 
 
-def shortage(request: Request, plan: Plan) -> float:
+def shortage(request: Request, plan: Plan, timed: Timing) -> float:
     """Seconds of the device that are missing for everything admitted, ``request`` included, to be on time; 0 when
     there is room."""
     view = plan.view
     wanted = plan.encode_s + plan.decode_s
     if request.priority is Priority.BULK:
-        return max(0.0, wanted - view.bulk_room(plan.decode_slot))
+        # What bulk work is promised must leave room for the interactive work to come.
+        share = 1.0 - view.device.interactive_share(view.now)
+        return max(0.0, wanted - view.bulk_room(timed.decode_slot, share))
     missing = wanted - view.bulk_room() if view.held[2] > 0 else 0.0
-    for row, seconds, slot in (ENCODE, plan.encode_s, plan.encode_slot), (DECODE, plan.decode_s, plan.decode_slot):
+    for row, seconds, slot in (ENCODE, plan.encode_s, timed.encode_slot), (DECODE, plan.decode_s, timed.decode_slot):
         if seconds <= 0:
             continue
         # Decodes that are yet to come will be as many as lately, and some of them more urgent.

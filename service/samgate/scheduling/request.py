@@ -111,7 +111,6 @@ class Ticket:
     admitted: float
     finish: float
     service_s: float
-    margin_s: float
     encode_due: float
     decode_due: float
     encode_hard: float

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 _TICK_S = 0.002
-_SLOTS = 256
-_LEVELS = 4
-_GROWTH = 8
+_SLOTS = 96
+_LEVELS = 6
+_GROWTH = 4
 _FOREVER_S = 1e12
 NOISE_S = 1e-9
 """Sums of work that were added and taken away again are exact to this."""
@@ -33,8 +33,11 @@ class Reservation:
 
 
 class Timeline:
-    """Work by deadline, on ``rows`` rows. Slots are 2 ms wide for half a second, then 16, 128 and 1024 ms: a deadline
-    is rounded down by at most a 32nd of the time left; what is due in more than five minutes counts as due then."""
+    """Work by deadline, on ``rows`` rows.
+
+    Slots are 2 ms wide for a fifth of a second, then 8, 32, 128, 512 and 2048 ms: a deadline is rounded down by at most
+    a 24th of the time left. What is due in more than four minutes counts as due then.
+    """
 
     def __init__(self, rows: int, now: float) -> None:
         self._widths = [_GROWTH**level for level in range(_LEVELS)]
@@ -48,11 +51,9 @@ class Timeline:
         self._lay_out(int(now / _TICK_S))
         self.due: NDArray[Any] = np.zeros((rows, len(self.edges)))
         """Work due by the slot's time, that of earlier slots included. ``[rows, slots]``, seconds."""
+        self.total = [0.0] * rows
+        """All work by row, in seconds."""
         self._held = [0] * rows
-
-    def total(self, row: int) -> float:
-        """All work on ``row``, in seconds."""
-        return float(self.due[row, -1])
 
     def before(self, row: int, slot: int) -> float:
         """Work on ``row`` due by the time of ``slot``."""
@@ -66,6 +67,7 @@ class Timeline:
         """Add ``work`` seconds due at ``deadline``."""
         slot = self.slot(deadline)
         self.due[row, slot:] += work
+        self.total[row] += work
         self._held[row] += 1
         return Reservation(row, int(self._ticks[slot]), work)
 
@@ -74,16 +76,18 @@ class Timeline:
         work = reservation.work if work is None else min(work, reservation.work)
         if reservation.work <= 0:
             return
+        row = reservation.row
         reservation.work -= work
-        self.due[reservation.row, self._index(reservation.tick) :] -= work
+        self.due[row, self._index(reservation.tick) :] -= work
+        self.total[row] -= work
         if reservation.work <= 1e-12:
             reservation.work = 0.0
-            self._held[reservation.row] -= 1
-            if self._held[reservation.row] == 0:
-                self.due[reservation.row] = 0.0  # no rounding errors to inherit
+            self._held[row] -= 1
+            if self._held[row] == 0:
+                self.due[row], self.total[row] = 0.0, 0.0  # no rounding errors to inherit
 
     def advance(self, now: float, patience: int = 1) -> None:
-        """Move on to ``now`` once a quarter of a second, or ``patience`` times that, has passed: all slots move."""
+        """Move on to ``now`` once a tenth of a second, or ``patience`` times that, has passed: all slots move."""
         tick = int(now / _TICK_S)
         if tick - self._origin < patience * _SLOTS // 2:
             return
