@@ -60,13 +60,15 @@ class Overloaded(SamgateError):
     Args:
         message: what is full, and its bound.
         retry_after_s: seconds after which trying again makes sense, or None when it never does.
+        reason: one word for machines, such as ``busy``; empty where there is none.
     """
 
     status = "RESOURCE_EXHAUSTED"
 
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+    def __init__(self, message: str, retry_after_s: float | None = None, reason: str = "") -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.reason = reason
 
 
 class Infeasible(SamgateError):
@@ -75,13 +77,15 @@ class Infeasible(SamgateError):
     Args:
         message: what was asked for, and what could be done.
         smallest_deadline_s: the least time that would do, or None when time isn't what is missing.
+        reason: one word for machines, such as ``deadline``.
     """
 
     status = "FAILED_PRECONDITION"
 
-    def __init__(self, message: str, smallest_deadline_s: float | None = None) -> None:
+    def __init__(self, message: str, smallest_deadline_s: float | None = None, reason: str = "") -> None:
         super().__init__(message)
         self.smallest_deadline_s = smallest_deadline_s
+        self.reason = reason
 
 
 class DeadlineExceeded(SamgateError):

@@ -99,6 +99,7 @@ class Calls:
             if isinstance(error, TimeoutError):
                 error = DeadlineExceeded(f"the deadline of {call.deadline - started:.3g} s has passed")
             code, detail = error.status, str(error)
+            self._metrics.observe_refusal(error)
             await _abort(context, error)
         except grpc.aio.AbortError:
             raise
@@ -168,9 +169,11 @@ class Calls:
 
 
 async def _abort(context: Context, error: SamgateError) -> None:
-    trailers: tuple[tuple[str, str], ...] = ()
+    trailers: list[tuple[str, str]] = []
+    if isinstance(error, Overloaded | Infeasible) and error.reason:
+        trailers.append(("refusal", error.reason))
     if isinstance(error, Overloaded) and error.retry_after_s is not None:
-        trailers = (("retry-after-ms", str(round(error.retry_after_s * 1e3))),)
+        trailers.append(("retry-after-ms", str(math.ceil(error.retry_after_s * 1e3))))
     if isinstance(error, Infeasible) and error.smallest_deadline_s is not None:
-        trailers = (("smallest-deadline-ms", str(math.ceil(error.smallest_deadline_s * 1e3))),)
-    await context.abort(grpc.StatusCode[error.status], str(error), trailers)
+        trailers.append(("smallest-deadline-ms", str(math.ceil(error.smallest_deadline_s * 1e3))))
+    await context.abort(grpc.StatusCode[error.status], str(error), tuple(trailers))

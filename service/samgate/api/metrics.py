@@ -11,6 +11,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from samgate import __version__
+from samgate.errors import Infeasible, Overloaded, SamgateError
 from samgate.scheduling.device import Batch
 from samgate.serving.gateway import Gateway
 from samgate.serving.requests import Trace
@@ -52,6 +53,9 @@ class Metrics:
             ["point", "reason"],
             registry=registry,
         )
+        self.refusals = Counter(
+            "samgate_refusals", "Calls that the scheduler refused, by reason.", ["reason"], registry=registry
+        )
         self.masks = Counter("samgate_masks", "Masks answered.", ["variant"], registry=registry)
         self.embeddings = Counter(
             "samgate_embedding_lookups",
@@ -71,6 +75,11 @@ class Metrics:
     def observe_batch(self, batch: Batch) -> None:
         """Count one call of an engine."""
         self.batches.labels(batch.stage).observe(batch.size)
+
+    def observe_refusal(self, error: SamgateError) -> None:
+        """Count a call that the scheduler has refused."""
+        if isinstance(error, Overloaded | Infeasible) and error.reason:
+            self.refusals.labels(error.reason).inc()
 
     def observe_trace(self, trace: Trace) -> None:
         """Count the stages, masks and cache use of one answered call."""

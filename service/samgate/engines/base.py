@@ -47,7 +47,11 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How much one call may hold: images an encode, prompts (I × P) a decode, and calls of each kind at once."""
+    """How much one call may hold: images, prompts (I × P), and calls of each kind at once.
+
+    Where ``max_images`` is 1, as on CPUs, decoder calls take one image, too: each further image costs as much as a call
+    of its own there, and its embedding would be copied.
+    """
 
     max_images: int
     max_prompts: int

@@ -114,7 +114,7 @@ async def _ask(stub: Any, made: Requests, arrival: Arrival, start: float, measur
         end = _STATUS.get(error.code(), End.LOST)
         if end is End.REFUSED:
             measured.refusals_s.append(now - sent)
-        return Outcome(arrival, end, now - start, reason=(error.details() or error.code().name).split(":")[0][:60])
+        return Outcome(arrival, end, now - start, reason=_reason(error))
     now = time.perf_counter()
     return Outcome(
         arrival,
@@ -147,3 +147,10 @@ async def _probe(stub: Any, made: Requests, measured: Measured) -> None:
             await stub.Segment(request, timeout=10.0)
         except grpc.aio.AioRpcError:
             measured.probes_s.append(time.perf_counter() - started)
+
+
+def _reason(error: grpc.aio.AioRpcError) -> str:
+    for key, value in error.trailing_metadata() or ():
+        if key == "refusal":
+            return str(value)
+    return error.code().name

@@ -142,7 +142,9 @@ def plan(request: Request, view: View, point: OperatingPoint, joins: Encode | No
         encode_s = marginal(point.encode, encodes, point.max_images, view.waiting[ENCODE])
     if request.prompts:
         line = point.survivors if request.everything else point.decode
-        waiting = 0 if request.priority is Priority.BULK else view.waiting[DECODE]
+        # Others' prompts share a call only where that takes several images.
+        alone = request.priority is Priority.BULK or point.max_images == 1
+        waiting = 0 if alone else view.waiting[DECODE]
         decode_s = marginal(line, request.prompts, chunk, waiting)
     accuracy = point.accuracy[request.kind]
     value = accuracy - price * (encode_s + decode_s)

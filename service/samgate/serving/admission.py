@@ -62,7 +62,10 @@ class Admitted:
     async def decode(self, embedding: Embedding, group: PromptGroup) -> Decoded:
         """Masks for ``group`` (I = 1)."""
         work = DecodeWork(embedding.values, group.prompts)
-        result: Decoded = await self._run(len(group.indices), group.key, work)
+        # Where a call takes one image, requests for the same image can share it; elsewhere those of equal shape can.
+        alone = self.model.engine.capacity.max_images == 1
+        key = (self.trace.handle, *group.key[1:]) if alone else group.key
+        result: Decoded = await self._run(len(group.indices), key, work)
         return result
 
     async def survivors(self, embedding: Embedding, points: FloatArray, min_iou: float) -> Survivors:

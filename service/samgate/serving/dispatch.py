@@ -179,11 +179,13 @@ def _refused(request: Request, refusal: Refusal) -> SamgateError:
                 f"deadline: {given:.3g} s is too short even for an idle server; the smallest that would do is "
                 f"{smallest:.3g} s",
                 smallest_deadline_s=smallest,
+                reason=refusal.reason.value,
             )
         case Refused.ACCURACY:
             return Infeasible(
                 f"min_accuracy: {request.min_accuracy:g} is more than anything has that may answer; the best has "
-                f"{refusal.best_accuracy or 0.0:.4g}"
+                f"{refusal.best_accuracy or 0.0:.4g}",
+                reason=refusal.reason.value,
             )
         case Refused.DOWN:
             return Unavailable("no engine is up that could answer: retry later")
@@ -193,5 +195,6 @@ def _refused(request: Request, refusal: Refusal) -> SamgateError:
             message = "as many calls are under way as the server takes"
         case Refused.BUSY:
             message = f"the deadline of {given:.3g} s can't be met: too much is queued"
-    wait = refusal.retry_after_s
-    return Overloaded(f"{message}; retry in {wait or 0.0:.2g} s, or give it more time", retry_after_s=wait)
+    wait = refusal.retry_after_s or 0.0
+    message = f"{message}; retry in {wait:.2g} s, or give it more time"
+    return Overloaded(message, retry_after_s=wait, reason=refusal.reason.value)

@@ -10,7 +10,7 @@ import numpy as np
 from samgate.domain import FloatArray, Survivors, UInt8Array
 from samgate.engines.base import Decoded, Engine, Images, Prompts
 from samgate.scheduling.device import Batch
-from samgate.serving.prompting import stack
+from samgate.serving.prompting import join, stack
 from samgate.variants.spec import VariantSpec
 
 
@@ -69,8 +69,13 @@ class Model:
         return await self.engine.survivors(work.embedding, work.prompts, work.min_iou, deadline)
 
     async def _decode(self, works: list[DecodeWork], deadline: float) -> list[Decoded]:
-        prompts = stack([work.prompts for work in works])
-        decoded = await self.engine.decode([work.embedding for work in works], prompts, deadline)
+        groups = [work.prompts for work in works]
+        if self.engine.capacity.max_images == 1:
+            decoded = await self.engine.decode([works[0].embedding], join(groups), deadline)
+            ends = np.cumsum([group.coords.shape[1] for group in groups])
+            parts = [slice(end - group.coords.shape[1], end) for group, end in zip(groups, ends, strict=True)]
+            return [Decoded(decoded.low_res_masks[:, part], decoded.iou_predictions[:, part]) for part in parts]
+        decoded = await self.engine.decode([work.embedding for work in works], stack(groups), deadline)
         return [
             Decoded(decoded.low_res_masks[index : index + 1], decoded.iou_predictions[index : index + 1])
             for index in range(len(works))

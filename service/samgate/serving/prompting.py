@@ -27,7 +27,8 @@ class PromptGroup:
 
     @property
     def key(self) -> tuple[int, int, bool]:
-        """Groups of equal key, of whatever requests, can be stacked along I into one call."""
+        """Groups of equal key, of whatever requests, can be stacked along I into one call; those of one image that agree
+        in all but P can be joined along P."""
         _, p, k, _ = self.prompts.coords.shape
         return (p, k, self.prompts.masks is not None)
 
@@ -61,13 +62,24 @@ def point_group(points: FloatArray, frame: Frame, spec: VariantSpec) -> Prompts:
 
 def stack(groups: Sequence[Prompts]) -> Prompts:
     """Groups of one key as one call: I is the number of groups."""
+    return _together(groups, axis=0)
+
+
+def join(groups: Sequence[Prompts]) -> Prompts:
+    """Groups of prompts on the same image, of equally many points each, as one call: P is the sum of theirs."""
+    return _together(groups, axis=1)
+
+
+def _together(groups: Sequence[Prompts], axis: int) -> Prompts:
+    if len(groups) == 1:
+        return groups[0]
     masks = [group.masks for group in groups if group.masks is not None]
     has_mask = [group.has_mask for group in groups if group.has_mask is not None]
     return Prompts(
-        np.concatenate([group.coords for group in groups]),
-        np.concatenate([group.labels for group in groups]),
-        np.concatenate(masks) if masks else None,
-        np.concatenate(has_mask) if has_mask else None,
+        np.concatenate([group.coords for group in groups], axis),
+        np.concatenate([group.labels for group in groups], axis),
+        np.concatenate(masks, axis) if masks else None,
+        np.concatenate(has_mask, axis) if has_mask else None,
     )
 
 

@@ -139,8 +139,10 @@ class Gateway:
         while flow.open and flow.left > 0 and not (bulk and len(flow.works) >= _AHEAD):
             size = min(flow.left, flow.chunk)
             flow.left -= size
-            # As in the gateway, prompts of several images go in one call if there are equally many of each.
-            work = self._submit(flow, "decode", size, ("survivors" if bulk else "decoder", size), flow)
+            # As in the gateway: where a call takes several images, those with equally many prompts share one; elsewhere
+            # prompts for the same image do.
+            mates = flow.arrival.image if flow.ticket.point.max_images == 1 else size
+            work = self._submit(flow, "decode", size, ("survivors", flow.number) if bulk else ("decoder", mates), flow)
             if work is not None:
                 flow.works.add(work)
 
