@@ -262,6 +262,8 @@ def test_under_overload_images_are_encoded_only_as_far_as_held_ones_leave_time()
     core = scheduler(profile(FAST))
     now = 0.0
     encoded = prompted = 0
+    # Something that can wait, so that there is a queue.
+    admit(core, request(200.0, prompts=20, cached=frozenset({FAST.name})))
     for step in range(6000):  # 60 s: 20 prompts of 10 ms and 80 new images a second
         now = step * 0.01
         held = step % 5 == 0

@@ -33,8 +33,8 @@ def decisions(context: Context) -> Result:
             advance()
     method = (
         f"One process, no engines: {count:,} requests come to a scheduler with one device and four operating points; "
-        f"three in ten have to encode, deadlines are 0.3 to 280 s away. In microseconds of processor time, p50 / p99: a "
-        f"decision on a request (admission or refusal), queueing a piece of work, what to run next, and the end of a "
+        f"three in ten have to encode, deadlines are 0.3 to 280 s away. In microseconds of processor time, p50 / p99: "
+        f"a decision on a request (admission or refusal), queueing a piece of work, what to run next, and the end of a "
         f"request."
     )
     return Result(

@@ -23,8 +23,7 @@ from samgate.simulation.summary import Summary, summarise
 from samgate.simulation.workload import Workload
 
 IMAGING_WEIGHT = 0.35
-"""Of the device, while an image is decoded or a mask made: what the simulation of one CPU assumes; see docs/simulator.md.
-"""
+"""Of the device, while an image is decoded or a mask made: docs/simulator.md says why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,8 +64,8 @@ def overload(context: Context) -> Result:
     method = (
         f"The arrivals of `{WORKLOAD}` for {duration_s:g} s at multiples of {best:.1f} requests/s, the capacity of the "
         f"fastest point (see above), to one server. Refusals are timed from sending to the answer; “transport” is a "
-        f"request with an image that is refused for the name of its variant, before any scheduling, ten a second beside "
-        f"the others. Generator and server share the cores. Points served: {context.variant}."
+        f"request with an image that is refused for the name of its variant, before any scheduling, ten a second "
+        f"beside the others. Generator and server share the cores. Points served: {context.variant}."
     )
     return Result(
         name="overload",

@@ -119,13 +119,14 @@ def _result(
         Verdict("simulated attainment within 5 points, samgate", f"{100 * gap:.1f} points at most", gap <= 0.05),
     ]
     method = (
-        f"Open loop: seeded Poisson arrivals of `{WORKLOAD}` (a new image every 16 requests on average, clicks and boxes, "
-        f"deadlines of 0.5 to 2 s from the scheduled send) for {duration_s:g} s, the first {workload.warmup_s:g} not "
-        f"counted, from a generator in a process of its own on the same cores; a server for each policy, in turns. "
-        f"Capacity is the highest rate that static-fast answers {TARGET:.0%} of on time, found by bisection: {best:.1f} "
-        f"requests/s. Accuracy is the mean over on-time answers of their operating point's mIoU for that kind of prompt, "
-        f"as `samgate eval` measured it. “Simulated” is `samgate simulate`'s scheduler and model with this machine's "
-        f"profile and the same arrivals. Points served: {context.variant}.\n\n![policies over load]({PLOT.name})"
+        f"Open loop: seeded Poisson arrivals of `{WORKLOAD}` (a new image every 16 requests on average, clicks and "
+        f"boxes, deadlines of 0.5 to 2 s from the scheduled send) for {duration_s:g} s, the first {workload.warmup_s:g} "
+        f"not counted, from a generator in a process of its own on the same cores; a server for each policy, in turns. "
+        f"Capacity is the highest rate that static-fast answers {TARGET:.0%} of on time, found by bisection: "
+        f"{best:.1f} requests/s. Accuracy is the mean over on-time answers of their operating point's mIoU for that "
+        f"kind of prompt, as `samgate eval` measured it. “Simulated” is `samgate simulate`'s scheduler and model with "
+        f"this machine's profile and the same arrivals. Points served: {context.variant}.\n\n"
+        f"![policies over load]({PLOT.name})"
     )
     return Result(
         name="slo",

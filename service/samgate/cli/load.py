@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from samgate.load.requests import Photo
 
 _DESCRIPTION = """\
-Send a workload to a running server, in an open loop: every request goes at its time, whether or not those before it were
-answered, and its latency counts from that time. The same files as for `samgate simulate`, the same figures."""
+Send a workload to a running server, in an open loop: every request goes at its time, whether or not those before it
+were answered, and its latency counts from that time. The same files as for `samgate simulate`, the same figures."""
 
 _EXAMPLES = """\
 examples:

@@ -8,7 +8,19 @@ import sys
 from collections.abc import Sequence
 
 from samgate import __version__
-from samgate.cli import bench, evaluate, everything, load, profile, repository, segment, serve, simulate, triton, weights
+from samgate.cli import (
+    bench,
+    evaluate,
+    everything,
+    load,
+    profile,
+    repository,
+    segment,
+    serve,
+    simulate,
+    triton,
+    weights,
+)
 from samgate.cli import compile as compile_
 from samgate.errors import SamgateError
 

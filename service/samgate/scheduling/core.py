@@ -30,6 +30,8 @@ from samgate.scheduling.request import Encode, Job, Reason, Refusal, Refused, Re
 
 _LEAST_RETRY_S = 0.01
 _EPSILON = 1e-9
+_CROWDED = 0.2
+"""Of the time until the deadline, filled by the queue: with less, the device would soon have nothing to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +112,13 @@ class Scheduler:
         """The refusal, if the client has had its share, too many images are encoded, or too many requests are open."""
         if self.open >= self.limit.limit:
             return Refusal(Refused.LIMIT, retry_after_s=max(_cost(chosen), _LEAST_RETRY_S))
-        time_s = max(request.deadline - now, 0.0) / chosen.view.pace
+        view = chosen.view
+        time_s = max(request.deadline - now, 0.0) / view.pace
         if not self.shares.allows(request.client, share_s, time_s, now):
             return Refusal(Refused.SHARE, retry_after_s=max(share_s, _LEAST_RETRY_S))
         encode_s = chosen.encode_s / self._instances
-        if encode_s > 0 and self.price.overloaded and not self.budget.allows(encode_s, now):
+        crowded = (view.work[ENCODE] + view.work[DECODE]) / view.instances > _CROWDED * time_s
+        if encode_s > 0 and crowded and self.price.overloaded and not self.budget.allows(encode_s, now):
             return Refusal(Refused.BUSY, retry_after_s=max(encode_s, _LEAST_RETRY_S))
         return None
 

@@ -27,8 +27,8 @@ class PromptGroup:
 
     @property
     def key(self) -> tuple[int, int, bool]:
-        """Groups of equal key, of whatever requests, can be stacked along I into one call; those of one image that agree
-        in all but P can be joined along P."""
+        """Groups of equal key, of whatever requests, can be stacked along I into one call; those of one image whose
+        keys differ in P alone can be joined along P."""
         _, p, k, _ = self.prompts.coords.shape
         return (p, k, self.prompts.masks is not None)
 
