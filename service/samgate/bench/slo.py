@@ -120,7 +120,7 @@ def _result(
     ]
     method = (
         f"Open loop: seeded Poisson arrivals of `{WORKLOAD}` (a new image every 16 requests on average, clicks and "
-        f"boxes, deadlines of 0.5 to 2 s from the scheduled send) for {duration_s:g} s, the first {workload.warmup_s:g} "
+        f"boxes, deadlines 0.5 to 2 s after the scheduled send) for {duration_s:g} s, the first {workload.warmup_s:g} "
         f"not counted, from a generator in a process of its own on the same cores; a server for each policy, in turns. "
         f"Capacity is the highest rate that static-fast answers {TARGET:.0%} of on time, found by bisection: "
         f"{best:.1f} requests/s. Accuracy is the mean over on-time answers of their operating point's mIoU for that "
