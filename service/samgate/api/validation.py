@@ -14,7 +14,7 @@ import numpy as np
 from samgate.api.v1 import segmentation_pb2 as pb
 from samgate.config import Limits
 from samgate.domain import FloatArray, Format, Prompt, Selection
-from samgate.errors import InvalidArgument
+from samgate.errors import InvalidArgument, NotFound
 from samgate.scheduling.queue import Priority
 from samgate.segevery.parameters import GridParameters
 from samgate.serving.everything import EverythingCall
@@ -118,10 +118,15 @@ def image_of(image: pb.Image) -> Image:
 
 
 def variant_of(name: str) -> str:
-    """``name``, when samgate knows it or it is empty. Raises :class:`~samgate.errors.NotFound`."""
+    """``name``, a variant's or ``variant:precision``, when samgate knows it or it is empty. Raises NotFound."""
     if len(name) > _MAX_NAME:
         raise InvalidArgument("variant", f"must have at most {_MAX_NAME} characters, has {len(name)}")
-    return get_variant(name).name if name else ""
+    if name:
+        variant, colon, precision = name.partition(":")
+        plans = get_variant(variant).precisions
+        if colon and precision not in plans:
+            raise NotFound(f"variant {variant!r} has no precision {precision!r}; it has {', '.join(plans)}")
+    return name
 
 
 def _format(value: int) -> Format:

@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from samgate.scheduling.choice import LEAST_RETRY_S, choose, choose_as, cost, price_scale, reason_for, value
 from samgate.scheduling.device import STAGES, Batch, Device, Stage
 from samgate.scheduling.fairness import ConcurrencyLimit, FairShares
 from samgate.scheduling.learning import Decaying, EncodeBudget, LoadPrice, PredictionError
 from samgate.scheduling.policy import POLICIES, Policy
-from samgate.scheduling.prediction import (
-    BULK,
-    DECODE,
-    ENCODE,
-    Plan,
-    Timing,
-    View,
-    chunk_size,
-    finish,
-    plan,
-    shortage,
-    timing,
-)
-from samgate.scheduling.profile import PROMPT_KINDS, DeviceProfile, Line, OperatingPoint
+from samgate.scheduling.prediction import BULK, DECODE, ENCODE, Plan, Timing, View, chunk_size, finish, plan
+from samgate.scheduling.profile import DeviceProfile, Line, OperatingPoint
 from samgate.scheduling.queue import Priority, Work
 from samgate.scheduling.request import Encode, Job, Reason, Refusal, Refused, Request, Step, Ticket
 
-_LEAST_RETRY_S = 0.01
-_EPSILON = 1e-9
 _CROWDED = 0.2
 """Of the time until the deadline, filled by the queue: with less, the device would soon have nothing to do."""
 
@@ -64,7 +50,7 @@ class Scheduler:
         self.options = options or Options()
         self.devices = {name: Device(name, profile, self.options.max_waiting, now) for name, profile in devices.items()}
         points = [point for device in self.devices.values() for point in device.points.values()]
-        self.price = LoadPrice(now, _price_scale(points), self.options.least_price)
+        self.price = LoadPrice(now, price_scale(points), self.options.least_price)
         self.budget = EncodeBudget(now)
         self.shares = FairShares(now, self.options.weights)
         self.limit = ConcurrencyLimit(self.options.max_requests)
@@ -91,35 +77,43 @@ class Scheduler:
             if best_accuracy is None:
                 return Refusal(Refused.DOWN, retry_after_s=1.0)
             return Refusal(Refused.ACCURACY, best_accuracy=best_accuracy)
-        plans.sort(key=_value, reverse=True)
-        chosen, timed, refusal = self._choose(request, plans, now)
-        cheapest = chosen or min(plans, key=_cost)
-        share_s = _cost(cheapest) / self._instances
+        plans.sort(key=value, reverse=True)
+        options = self.options
+
+        def margin(point: str) -> float:
+            return self.margin(point, now)
+
+        found: tuple[Plan, Timing] | Refusal
+        if options.policy.admits:
+            found = choose(request, plans, margin)
+        else:
+            found = choose_as(options.policy, request, plans, margin, options.overloaded, now)
+        cheapest = min(plans, key=cost) if isinstance(found, Refusal) else found[0]
+        share_s = cost(cheapest) / self._instances
         self.shares.ask(request.client, share_s, now)
         if cheapest.encode_s == 0:
             self.budget.ask(share_s, now)
-        if chosen is not None and self.options.policy.admits:
-            refused = self._beyond_bounds(request, chosen, share_s, now)
-            if refused is not None:
-                chosen, refusal = None, refused
-        if chosen is None or timed is None:
-            if refusal.reason is Refused.BUSY:
+        if options.policy.admits and not isinstance(found, Refusal):
+            found = self._beyond_bounds(request, found[0], share_s, now) or found
+        if isinstance(found, Refusal):
+            if found.reason is Refused.BUSY:
                 self.price.refuse(share_s, now)
-            return refusal
-        return self._ticket(request, chosen, timed, _reason(request, chosen, plans), share_s, now)
+            return found
+        chosen, timed = found
+        return self._ticket(request, chosen, timed, reason_for(request, chosen, plans), share_s, now)
 
     def _beyond_bounds(self, request: Request, chosen: Plan, share_s: float, now: float) -> Refusal | None:
         """The refusal, if the client has had its share, too many images are encoded, or too many requests are open."""
         if self.open >= self.limit.limit:
-            return Refusal(Refused.LIMIT, retry_after_s=max(_cost(chosen), _LEAST_RETRY_S))
+            return Refusal(Refused.LIMIT, retry_after_s=max(cost(chosen), LEAST_RETRY_S))
         view = chosen.view
         time_s = max(request.deadline - now, 0.0) / view.pace
         if not self.shares.allows(request.client, share_s, time_s, now):
-            return Refusal(Refused.SHARE, retry_after_s=max(share_s, _LEAST_RETRY_S))
+            return Refusal(Refused.SHARE, retry_after_s=max(share_s, LEAST_RETRY_S))
         encode_s = chosen.encode_s / self._instances
         crowded = (view.work[ENCODE] + view.work[DECODE]) / view.instances > _CROWDED * time_s
         if encode_s > 0 and crowded and self.price.overloaded and not self.budget.allows(encode_s, now):
-            return Refusal(Refused.BUSY, retry_after_s=max(encode_s, _LEAST_RETRY_S))
+            return Refusal(Refused.BUSY, retry_after_s=max(encode_s, LEAST_RETRY_S))
         return None
 
     def _busy(self, now: float) -> float:
@@ -239,47 +233,6 @@ class Scheduler:
                 chunk = self._chunks[point.name] if bulk else point.max_prompts
                 plans.append(plan(request, view, point, joins, chunk, price))
         return plans, best
-
-    def _choose(self, request: Request, plans: list[Plan], now: float) -> tuple[Plan | None, Timing | None, Refusal]:
-        """The first of ``plans`` that the policy takes with its timing, or the refusal."""
-        busy = Refusal(Refused.BUSY)
-        if not self.options.policy.admits:
-            chosen = self._baseline(request, plans, now)
-            return chosen, timing(request, chosen, self.margin(chosen.point.name, now)), busy
-        waits, smallest = [], math.inf
-        for candidate in plans:
-            timed = timing(request, candidate, self.margin(candidate.point.name, now))
-            late = finish(request, candidate, timed) - request.deadline
-            missing = shortage(request, candidate, timed) if late <= _EPSILON else 0.0
-            if late <= _EPSILON and missing <= _EPSILON:
-                return candidate, timed, busy
-            idle_s = timed.service_s + timed.margin_s
-            smallest = min(smallest, idle_s)
-            if request.arrival + idle_s <= request.deadline:
-                waits.append(max(late, missing * candidate.view.pace / candidate.view.instances))
-        if not waits:
-            return None, None, Refusal(Refused.DEADLINE, smallest_s=smallest)
-        return None, None, Refusal(Refused.BUSY, retry_after_s=max(min(waits), _LEAST_RETRY_S))
-
-    def _baseline(self, request: Request, plans: list[Plan], now: float) -> Plan:
-        """The choice of a policy that looks at profiles alone; ties go to the emptier device."""
-
-        def backlog(plan: Plan) -> float:
-            return plan.view.work[ENCODE] + plan.view.work[DECODE]
-
-        def cold_s(plan: Plan) -> float:
-            return plan.point.encode(1) + plan.point.decode(1)
-
-        rule = self.options.policy.rule
-        chosen = min(plans, key=lambda plan: (cold_s(plan), backlog(plan)))
-        overloaded = chosen.view.device.busy(now) > self.options.overloaded
-        if rule != "fastest" and not (rule == "unloaded" and overloaded):
-            time_s = request.deadline - request.arrival
-            fit = (
-                plans if rule == "accurate" else [one for one in plans if timing(request, one, 0.0).service_s <= time_s]
-            )
-            chosen = max(fit, key=lambda plan: (plan.accuracy, -cold_s(plan), -backlog(plan)), default=chosen)
-        return chosen
 
     def _ticket(
         self, request: Request, chosen: Plan, timed: Timing, reason: Reason, share_s: float, now: float
@@ -414,18 +367,6 @@ class Scheduler:
         rate.add(1.0, now)
 
 
-def _price_scale(points: list[OperatingPoint]) -> float:
-    """The price, in mIoU a second, at which the fastest of ``points`` is worth as much as the most accurate."""
-    costs = [point.encode(1) + point.decode(1) for point in points]
-    accuracies = [accuracy for point in points for accuracy in point.accuracy.values()]
-    spread = max(
-        max(point.accuracy[kind] for point in points) - min(point.accuracy[kind] for point in points)
-        for kind in PROMPT_KINDS
-    )
-    # Of points that are alike, any price will do.
-    return (spread or max(accuracies)) / ((max(costs) - min(costs)) or max(costs) or 1.0)
-
-
 def _in_time(line: Line, pace: float, now: float, due: float) -> Callable[[int], bool]:
     """Whether a call of a size that begins now is done by ``due``."""
     return lambda size: now + line(size) * pace <= due
@@ -436,22 +377,3 @@ def _line(job: Job, stage: Stage) -> Line:
     if stage == "encode":
         return point.encode
     return point.survivors if job.ticket.request.everything else point.decode
-
-
-def _value(plan: Plan) -> float:
-    return plan.value
-
-
-def _cost(plan: Plan) -> float:
-    """Seconds of a device."""
-    return plan.encode_s + plan.decode_s
-
-
-def _reason(request: Request, chosen: Plan, plans: list[Plan]) -> Reason:
-    if request.points is not None and len(request.points) == 1:
-        return Reason.NAMED
-    better = [other for other in plans if other.accuracy > chosen.accuracy + _EPSILON]
-    if not better:
-        return Reason.MOST_ACCURATE
-    # Plans are in the order in which they were tried: what comes before the chosen one had no room.
-    return Reason.DEADLINE if any(plans.index(other) < plans.index(chosen) for other in better) else Reason.LOAD
