@@ -22,7 +22,7 @@ from samgate.serving.requests import Trace
 logger = logging.getLogger("samgate.calls")
 
 _MAX_CLIENT = 128
-_QUIET_S = 0.3
+_QUIET_S = 0.5
 _MAX_DEADLINE_S = 24 * 3600.0
 """Clients may say "never" in numbers that timers don't take."""
 
@@ -147,7 +147,8 @@ class Calls:
             trace = call.trace
             self._metrics.observe_trace(trace)
             fields = {
-                "variant": f"{trace.variant}:{trace.precision}",
+                "variant": trace.variant,
+                "precision": trace.precision,
                 "size": f"{trace.size[0]}x{trace.size[1]}",
                 "prompts": trace.prompts or None,
                 "masks": trace.masks or None,

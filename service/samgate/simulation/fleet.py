@@ -41,7 +41,8 @@ class Fleet:
 
     ``balance`` is how requests get to a gateway: ``hash`` sends those of an image to the same one. ``embeddings`` is
     the size of each gateway's cache, ``threads`` how many imaging tasks it runs at once; each of them takes
-    ``weight`` of the device's processor (0: they have processors of their own).
+    ``weight`` of the device's processor (0: they have processors of their own). ``request_s`` is for how long an
+    answered and a refused request keep one of these busy with messages and the event loop.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Fleet:
     embeddings: int = 1024
     threads: int = 3
     weight: float = 0.0
+    request_s: tuple[float, float] = (0.0, 0.0)
     troubles: tuple[Trouble, ...] = ()
     noise_seed: int = 0
     origin: str = ""
@@ -88,11 +90,15 @@ def _parse(top: Section, folder: Path) -> Fleet:
     if not 1 <= len(devices) <= _MOST_DEVICES:
         raise InvalidArgument(top.where("devices"), f"are {len(devices)} a gateway; it must be 1 to {_MOST_DEVICES}")
     balance = top.choice("balance", BALANCES, default="round_robin")
-    threads, weight = 3, 0.0
+    threads, weight, request_s = 3, 0.0, (0.0, 0.0)
     if top.has("imaging"):
         imaging = top.section("imaging")
         threads = imaging.whole("threads", 1, 4096, default=threads)
         weight = imaging.number("weight", 0, 1, default=0.0)
+        request_s = (
+            imaging.number("answer_s", 0, 1, default=0.0),
+            imaging.number("refusal_s", 0, 1, default=0.0),
+        )
         imaging.end()
         if weight > 0 and len(devices) > 1:
             limit = f"0 where a gateway has several devices (here {len(devices)}): it is about a CPU that is the device"
@@ -103,7 +109,7 @@ def _parse(top: Section, folder: Path) -> Fleet:
     top.end()
     return Fleet(
         name, gateways, tuple(devices), next(one for one in BALANCES if one == balance), embeddings, threads, weight,
-        troubles, noise_seed, "; ".join(dict.fromkeys(origins)),
+        request_s, troubles, noise_seed, "; ".join(dict.fromkeys(origins)),
     )  # fmt: skip
 
 

@@ -41,6 +41,7 @@ class Gateway:
         embeddings: int,
         threads: int,
         weight: float,
+        request_s: tuple[float, float] = (0.0, 0.0),
         watch: Watch | None = None,
     ) -> None:
         named = {f"device{place}": profile for place, profile in enumerate(devices)}
@@ -50,7 +51,9 @@ class Gateway:
             name: Processor(loop, shared=profile.shared, weight=weight) for name, profile in named.items()
         }
         host = self.processors["device0"] if weight > 0 else Processor(loop, shared=False)
+        self._host = host
         self._imaging = ImagingThreads(host, threads)
+        self._answer_s, self._refusal_s = request_s
         self._cache = EmbeddingCache(embeddings)
         self._random, self._done, self._watch = random, done, watch
         self._encodings: dict[tuple[str, int], Encoding] = {}
@@ -76,6 +79,7 @@ class Gateway:
             client=arrival.client,
         )
         ticket = self.scheduler.admit(request, now)
+        self._handle(self._refusal_s if isinstance(ticket, Refusal) else self._answer_s)
         if isinstance(ticket, Refusal):
             return ticket
         point = ticket.point.name
@@ -94,6 +98,11 @@ class Gateway:
             seconds = draw_seconds(ticket.point.prepare, arrival.megapixels, self._random)
             self._imaging.run(seconds, self._prepared, encoding, lambda: bool(encoding.waiting))
         return None
+
+    def _handle(self, seconds: float) -> None:
+        """Messages, the event loop and the like keep a core busy, beside everything else."""
+        if seconds > 0:
+            self._host.start("imaging", seconds, lambda _: None, None)
 
     def fail(self, name: str) -> list[Flow]:
         """The device is down and what runs on it lost. The requests that were its, to be admitted anew or not."""

@@ -100,6 +100,7 @@ class _Simulation:
                 embeddings=fleet.embeddings,
                 threads=fleet.threads,
                 weight=fleet.weight,
+                request_s=fleet.request_s,
                 watch=watch,
             )
             for processor in self._gateways[place].processors.values():
