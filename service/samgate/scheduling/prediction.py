@@ -132,6 +132,8 @@ class Timing:
     decode_due: float
     encode_slot: int
     decode_slot: int
+    finish: float = math.inf
+    """The predicted time of the answer, ε included, once it was asked for."""
 
 
 def plan(request: Request, view: View, point: OperatingPoint, joins: Encode | None, chunk: int, price: float) -> Plan:
@@ -172,7 +174,7 @@ def timing(request: Request, plan: Plan, margin_s: float) -> Timing:
 
 
 def finish(request: Request, plan: Plan, timed: Timing) -> float:
-    """The predicted time of the answer, ε included.
+    """The predicted time of the answer, ε included; noted in ``timed``.
 
     Two kinds of calls on a shared device slow each other down: work with x seconds ahead of it in its own queue, its
     own included, and y in the other's is done after x + min(x, y).
@@ -183,7 +185,8 @@ def finish(request: Request, plan: Plan, timed: Timing) -> float:
         # Interactive work will go on taking what it takes now.
         share = 1.0 - view.device.interactive_share(view.now)
         seconds = timed.head_s + pace * (ahead / view.instances + plan.encode_s + plan.decode_s) / share
-        return view.now + seconds + timed.tail_s + timed.margin_s
+        timed.finish = view.now + seconds + timed.tail_s + timed.margin_s
+        return timed.finish
     encodes, decodes = view.work[0] / view.instances, view.work[1] / view.instances
     encoded = behind = 0.0
     if plan.joins is not None:
@@ -201,7 +204,8 @@ def finish(request: Request, plan: Plan, timed: Timing) -> float:
         x = (view.left[1] + timeline.before(DECODE, timed.decode_slot)) / view.instances + own
         after = (behind if plan.encode_s > 0 else encodes) if view.shared else 0.0
         decoded = max(encoded + pace * (own + min(own, max(after, 0.0))), pace * (x + min(x, beside)))
-    return view.now + decoded + timed.tail_s + timed.margin_s
+    timed.finish = view.now + decoded + timed.tail_s + timed.margin_s
+    return timed.finish
 
 
 def shortage(request: Request, plan: Plan, timed: Timing) -> float:
