@@ -104,6 +104,7 @@ class BatchQueue(Generic[T]):
         if head is None:
             return [], dropped
         self._take(head)
+        self.head()  # drops its entry
         batch, size = [head], head.size
         while mate := self._first_of(head.key):
             if hopeless(mate):

@@ -33,6 +33,11 @@ class _Pending:
     load: Any
     future: asyncio.Future[Done]
 
+    def fail(self, error: Exception) -> None:
+        """Tell the caller, unless it has gone."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
 
 class Dispatcher:
     """Asks ``scheduler`` what to do whenever something happens, and has ``run`` do it. For one event loop.
@@ -87,13 +92,15 @@ class Dispatcher:
             self._waiting.discard(work)
             if self.scheduler.withdraw(work):
                 self._soon()
+            # The scheduler may remember the work for a while; what it was about, and came to, can be large.
+            work.payload.load = None
 
     async def close(self) -> None:
         """Finish the calls under way, fail what waits with Unavailable, and take no more."""
         self._closed = True
         for work in list(self._waiting):
             if self.scheduler.withdraw(work):
-                _fail(work, Unavailable("the engine is shutting down"))
+                _pending(work).fail(Unavailable("the engine is shutting down"))
         while self._calls:
             await asyncio.wait(self._calls)
         for handle in (self._due, self._wake):
@@ -115,18 +122,17 @@ class Dispatcher:
         now = time.monotonic()
         step = self.scheduler.step(now)
         for work in step.dropped:
-            _fail(work, DeadlineExceeded("the deadline can't be met any more: the work was given up unstarted"))
+            _pending(work).fail(DeadlineExceeded("the deadline can't be met any more: the work was given up unstarted"))
         for batch in step.start:
-            call = asyncio.get_running_loop().create_task(self._call(batch))
+            call = asyncio.get_running_loop().create_task(self._call(batch, [_pending(work) for work in batch.works]))
             self._calls.add(call)
             call.add_done_callback(self._calls.discard)
         if step.wake is not None:
             self._wake = asyncio.get_running_loop().call_later(max(0.0, step.wake - now), self._step)
 
-    async def _call(self, batch: Batch) -> None:
+    async def _call(self, batch: Batch, pending: list[_Pending]) -> None:
         started = time.monotonic()
         self._on_batch(batch)
-        pending = [_pending(work) for work in batch.works]
         until = max(work.payload.ticket.request.deadline for work in batch.works)
         call = asyncio.create_task(self._run(batch, [one.load for one in pending], until))
 
@@ -145,8 +151,8 @@ class Dispatcher:
                 raise
             return
         except Exception as error:  # the callers get it, whatever it is
-            for work in batch.works:
-                _fail(work, error)
+            for one in pending:
+                one.fail(error)
             return
         finally:
             self.scheduler.finish(batch, time.monotonic(), failed=failed)
@@ -161,12 +167,6 @@ def _pending(work: Work[Job]) -> _Pending:
     pending = work.payload.load
     assert isinstance(pending, _Pending)
     return pending
-
-
-def _fail(work: Work[Job], error: Exception) -> None:
-    future = _pending(work).future
-    if not future.done():
-        future.set_exception(error)
 
 
 def _refused(request: Request, refusal: Refusal) -> SamgateError:
