@@ -164,12 +164,12 @@ class Scheduler:
     def finish(self, batch: Batch, now: float, *, failed: bool = False) -> None:
         """``batch`` has ended."""
         device = self.devices[batch.device]
-        pace = device.pace(now)
         device.finish(batch, now, failed=failed)
         for work in batch.works:
             ticket = work.payload.ticket
-            ticket.run_error_s += batch.attained - batch.seconds * pace
-            ticket.shared_s += now - batch.started - batch.attained
+            # What the device did for others meanwhile: those in the same call, and the other stage's.
+            own_s = batch.attained * (batch.line(work.size) / batch.seconds if batch.seconds > 0 else 1.0)
+            ticket.shared_s += now - batch.started - own_s
             if batch.stage == "encode" and ticket.encoding is not None:
                 self._forget(ticket.encoding)
 
@@ -250,7 +250,7 @@ class Scheduler:
             price=self.price.value,
             admitted=now,
             finish=timed.finish,
-            service_s=timed.service_s,
+            service_s=timed.head_s + cost(chosen) * chosen.view.pace + timed.tail_s,
             encode_due=timed.encode_due,
             decode_due=timed.decode_due,
             encode_hard=encode_hard,

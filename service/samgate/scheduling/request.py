@@ -98,8 +98,8 @@ class Encode:
 class Ticket:
     """An admitted request: where it is answered, and what it was predicted.
 
-    ``finish`` is when the answer was predicted to be done, ε included; ``service_s`` the part of it that isn't
-    waiting.
+    ``finish`` is when the answer was predicted to be done, ε included; ``service_s`` the part of it that is neither
+    waiting nor ε.
     """
 
     request: Request
@@ -121,7 +121,6 @@ class Ticket:
     encode: Reservation | None = None
     decode: Reservation | None = None
     queued_s: float = 0.0
-    run_error_s: float = 0.0
     shared_s: float = 0.0
     encode_each_s: float = 0.0
     decode_each_s: float = 0.0
