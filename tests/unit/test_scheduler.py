@@ -308,6 +308,18 @@ def test_a_slow_device_is_noticed_and_given_another_chance() -> None:
     assert device.pace(now + 240.0) == pytest.approx(1.0, abs=0.01)
 
 
+def test_a_profile_that_was_too_slow_is_outgrown() -> None:
+    core = scheduler(profile(FAST))
+    assert refuse(core, request(0.08)).reason is Refused.DEADLINE
+    now = 0.0
+    for index in range(40):
+        now += 0.2
+        encode(core, admit(core, request(5.0, now, image=str(index))), now)
+        core.finish(only(core, now), now + 0.03)
+    ticket = admit(core, request(0.08, now + 0.1, image="next"))
+    assert ticket.finish - now - 0.1 < 0.06
+
+
 @pytest.mark.parametrize(
     ("name", "seconds", "expected"),
     [

@@ -78,7 +78,9 @@ def _run(args: argparse.Namespace) -> int:
     given = {name: getattr(args, name) for name, _, _ in _GRID if getattr(args, name) is not None}
     grid = cast(GridOptions, given)
     with output.connected(args) as client, _progress_bar() as show:
-        answer = client.everything(args.image, on_progress=show, variant=args.variant, **grid)
+        answer = client.everything(
+            args.image, on_progress=show, variant=args.variant, min_accuracy=args.min_accuracy, **grid
+        )
     if args.output is not None:
         files.write_json(args.output, [record(found, "coco_rle") for found in answer.masks])
     if args.overlay is not None:

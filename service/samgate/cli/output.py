@@ -27,7 +27,15 @@ def add_common(parser: argparse.ArgumentParser, timeout_s: float) -> None:
     parser.add_argument(
         "--server", metavar="HOST:PORT", help="a running samgate server; without, the model runs in this process"
     )
-    parser.add_argument("--variant", metavar="NAME", default="", help="which variant to use (samgate variants)")
+    parser.add_argument(
+        "--variant",
+        metavar="NAME[:PRECISION]",
+        default="",
+        help="which variant to use (default: the most accurate that the server has and that meets the deadline)",
+    )
+    parser.add_argument(
+        "--min-accuracy", metavar="MIOU", type=float, default=0.0, help="the least mIoU, 0 to 1, of what may answer"
+    )
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
@@ -162,6 +170,11 @@ def info_figures(image: Path, size: tuple[int, int], info: AnswerInfo) -> dict[s
         "precision": info.precision,
         "engine": info.engine,
         "embedding_cached": info.embedding_cached,
+        "decision": {
+            "reason": info.decision.reason,
+            "accuracy": info.decision.accuracy,
+            "predicted_ms": info.decision.predicted_ms,
+        },
         "timings_ms": {
             "imaging": spent.imaging_ms,
             "queue": spent.queue_ms,

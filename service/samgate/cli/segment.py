@@ -99,7 +99,12 @@ def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     selection = _selection(prompts) if args.selection == _AUTO else Selection(args.selection)
     with output.connected(args) as client:
         answer = client.segment(
-            args.image, prompts=prompts, selection=selection, format=args.format, variant=args.variant
+            args.image,
+            prompts=prompts,
+            selection=selection,
+            format=args.format,
+            variant=args.variant,
+            min_accuracy=args.min_accuracy,
         )
     masks = [mask for result in answer.results for mask in result]
     written: list[Path] = []

@@ -20,7 +20,7 @@ Stage = Literal["encode", "decode"]
 STAGES: tuple[Stage, ...] = ("encode", "decode")
 
 _PACE_WEIGHT = 0.2
-_PACE_RANGE = (0.5, 8.0)
+_PACE_RANGE = (0.1, 8.0)
 _LEAST_RATIO = 0.05
 _PACE_MEMORY_S = 30.0
 """A pace that nothing confirms is forgotten at this rate: a slow spell must not keep work away for good."""
