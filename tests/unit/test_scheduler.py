@@ -84,7 +84,18 @@ def test_a_cached_embedding_costs_nothing_to_encode() -> None:
     assert ticket.finish == pytest.approx(0.01)
 
 
-def test_queued_work_moves_requests_to_faster_variants_and_then_away() -> None:
+def test_queued_work_moves_requests_to_faster_variants() -> None:
+    core = scheduler()
+    chosen = []
+    for index in range(4):
+        ticket = admit(core, request(1.15, image=str(index)))
+        encode(core, ticket)
+        chosen.append((ticket.point.variant, ticket.reason))
+    assert chosen[0] == ("slow", Reason.MOST_ACCURATE)
+    assert chosen[-1] in {("fast", Reason.DEADLINE), ("fast", Reason.LOAD)}
+
+
+def test_what_finds_no_room_is_refused() -> None:
     core = scheduler()
     chosen = []
     for index in range(8):
@@ -92,8 +103,8 @@ def test_queued_work_moves_requests_to_faster_variants_and_then_away() -> None:
         chosen.append(found.point.variant if isinstance(found, Ticket) else found.reason.value)
         if isinstance(found, Ticket):
             encode(core, found)
-    assert chosen == ["slow", "slow", *["busy"] * 6] or chosen[:2] == ["slow", "fast"]
-    assert chosen[-1] == "busy"
+    # 0.4 s each and 10 ms a prompt: a third, even of the fast one, would make one of them late.
+    assert chosen == ["slow", "slow", *["busy"] * 6]
 
 
 def test_no_admitted_request_is_pushed_past_its_deadline() -> None:
@@ -314,10 +325,12 @@ def test_a_profile_that_was_too_slow_is_outgrown() -> None:
     now = 0.0
     for index in range(40):
         now += 0.2
-        encode(core, admit(core, request(5.0, now, image=str(index))), now)
+        earlier = admit(core, request(5.0, now, image=str(index)))
+        encode(core, earlier, now)
         core.finish(only(core, now), now + 0.03)
+        core.close(earlier, now + 0.03, answered=False)
     ticket = admit(core, request(0.08, now + 0.1, image="next"))
-    assert ticket.finish - now - 0.1 < 0.06
+    assert ticket.finish - now - 0.1 == pytest.approx(0.033, abs=0.004)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def new_profile(
 
 
 def instances(engines: Sequence[Served], settings: Settings) -> int:
-    """Calls of a kind that run side by side: Triton's lanes hold more, so that the next is there when one ends."""
+    """Calls of a kind that run side by side: to Triton more are under way, so that the next is there when one ends."""
     deep = settings.triton.calls_per_instance if any(engine.name == "triton" for _, engine in engines) else 1
     return max(1, min((engine.capacity.parallel_calls // max(1, deep) for _, engine in engines), default=1))
 
