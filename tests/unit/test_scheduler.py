@@ -331,6 +331,9 @@ def test_a_profile_that_was_too_slow_is_outgrown() -> None:
         core.close(earlier, now + 0.03, answered=False)
     ticket = admit(core, request(0.08, now + 0.1, image="next"))
     assert ticket.finish - now - 0.1 == pytest.approx(0.033, abs=0.004)
+    encode(core, ticket, now + 0.1)
+    step = core.step(now + 0.1)
+    assert (len(step.start), step.dropped) == (1, [])  # what was admitted on what has been seen isn't given up
 
 
 @pytest.mark.parametrize(

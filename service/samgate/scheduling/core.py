@@ -240,7 +240,7 @@ class Scheduler:
         device, point = chosen.view.device, chosen.point
         # Work is given up when even the usual time, without any margin, is too long.
         decode_hard = request.deadline - timed.tail_s * point.finish.median_ratio
-        encode_hard = decode_hard - chosen.decode_s * point.decode.median_ratio
+        encode_hard = decode_hard - chosen.decode_s * point.decode.median_ratio * chosen.view.best_pace
         ticket = Ticket(
             request=request,
             device=device,
@@ -300,10 +300,11 @@ class Scheduler:
 
     def _dispatch(self, device: Device, stage: Stage, now: float, step: Step) -> None:
         queue = device.queues[stage]
+        best_pace = min(1.0, device.pace(now))
 
         def hopeless(work: Work[Job]) -> bool:
             line = _line(work.payload, stage)
-            return now + line(work.size) * line.median_ratio > work.payload.hard
+            return now + line(work.size) * line.median_ratio * best_pace > work.payload.hard
 
         while len(device.running[stage]) < device.profile.instances and (head := queue.head()) is not None:
             if hopeless(head):

@@ -62,8 +62,10 @@ class Decaying:
 
     def add(self, amount: float, now: float) -> None:
         """Count ``amount``."""
-        self._sum = self.sum(now) + amount
-        self._then = max(now, self._then)
+        if now > self._then:
+            self._sum *= math.exp((self._then - now) / self.memory_s)
+            self._then = now
+        self._sum += amount
 
     def sum(self, now: float) -> float:
         """What has not faded."""

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from samgate.scheduling.device import STAGES, Device
 from samgate.scheduling.profile import Line, OperatingPoint
@@ -37,6 +38,8 @@ class View:
     def __init__(self, device: Device, now: float) -> None:
         self.device, self.now = device, now
         self.pace = device.pace(now)
+        self.best_pace = min(1.0, self.pace)
+        """A profile may have been measured while others had the processors: what has been seen to be faster is."""
         self.instances = device.profile.instances
         self.shared = device.profile.shared
         self.timeline = timeline = device.timeline
@@ -48,8 +51,9 @@ class View:
         self.overhead_s = device.profile.overhead_s
         self.decoding = device.decoding.rate(now) if self.shared else 0.0
         """The share of the device that decodes have had lately: those to come will slow encodes down as much."""
-        self._room: dict[tuple[int, int], float] = {}
         self._slots: dict[float, int] = {}
+        self._peaks: NDArray[np.float64] | None = None
+        self._beside: NDArray[np.float64] | None = None
 
     def slot(self, due: float) -> int:
         """The timeline's slot of ``due``."""
@@ -66,28 +70,31 @@ class View:
         spare the time (:meth:`Device.holds`). Only an encode that runs already can't be put off: decodes beside it take
         twice their time.
         """
-        known = self._room.get((row, slot))
-        if known is None:
-            # Work less the time there is for it; what is the same for all slots comes after the maximum.
-            due, left = self.timeline.due, self.left
-            speed, time = self.device.capacity(self.pace)
-            if self.shared:
-                other = 1 - row
-                over = due[row, slot:] + due[other, slot:]
-                over -= time[slot:]
-                if left[other] > 0:
-                    # What runs counts from when it is due.
-                    over[max(0, self.slot(self.device.running_due(STAGES[other])) - slot) :] += left[other]
-                most = float(over.max()) + left[row]
-                if row == DECODE and left[ENCODE] > 0:
-                    over = due[row, slot:] + left[row]
-                    over += np.minimum(over, left[ENCODE])
-                    over -= time[slot:]
-                    most = max(most, float(over.max()))
-            else:
-                most = float((due[row, slot:] - time[slot:]).max()) + left[row]
-            known = self._room[row, slot] = -most - self.now * speed
-        return known
+        left, speed = self.left, self.device.capacity(self.pace)[0]
+        if not self.shared:
+            return -float(self._suffix(self.timeline.due[row])[slot]) - left[row] - self.now * speed
+        if self._peaks is None:
+            self._peaks = self._suffix(self.timeline.due[ENCODE] + self.timeline.due[DECODE])
+        most = float(self._peaks[slot])
+        other = 1 - row
+        if left[other] > 0:
+            # What runs counts from when it is due.
+            begins = max(slot, self.slot(self.device.running_due(STAGES[other])))
+            most = max(most, float(self._peaks[begins]) + left[other])
+        most += left[row]
+        if row == DECODE and left[ENCODE] > 0:
+            if self._beside is None:
+                slowed = self.timeline.due[row] + left[row]
+                slowed += np.minimum(slowed, left[ENCODE])
+                self._beside = self._suffix(slowed)
+            most = max(most, float(self._beside[slot]))
+        return -most - self.now * speed
+
+    def _suffix(self, work: NDArray[np.float64]) -> NDArray[np.float64]:
+        """For each slot the most by which ``work`` due then or later exceeds what the device does until it is due, from
+        time 0 on: ``now`` is the same for all slots, and taken off at the end."""
+        over = (work - self.device.capacity(self.pace)[1])[::-1]
+        return np.maximum.accumulate(over)[::-1]
 
     def bulk_room(self, slot: int = 0, share: float = 1.0) -> float:
         """Seconds of work that bulk work due by ``slot`` or later leaves to whatever goes before it, where bulk and
@@ -159,8 +166,7 @@ def timing(request: Request, plan: Plan, margin_s: float) -> Timing:
     head_s = point.prepare(request.megapixels) if plan.encodes > 0 else 0.0
     # Masks of one call are made while the next is decoded.
     tail_s = view.overhead_s + (point.finish(min(request.prompts, plan.chunk)) if request.prompts else 0.0)
-    # A profile may have been measured while others had the processors: what has been seen to be faster is.
-    service_s = head_s + min(1.0, view.pace) * (plan.encode_s + plan.decode_s) + tail_s
+    service_s = head_s + view.best_pace * (plan.encode_s + plan.decode_s) + tail_s
     # An outage is no reason to refuse what could be done in time without one.
     margin_s = min(margin_s, service_s)
     decode_due = request.deadline - tail_s - margin_s

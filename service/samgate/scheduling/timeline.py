@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,42 @@ _TICK_S = 0.002
 _SLOTS = 96
 _LEVELS = 6
 _GROWTH = 4
+_WIDTHS = tuple(_GROWTH**level for level in range(_LEVELS))
+_SIZE = _LEVELS * (_SLOTS + _GROWTH)
+"""One slot count for good, whatever the rounding of level boundaries."""
+_LAST = _SIZE - 1
+_ORIGIN = 32
+"""A timeline begins at a multiple of so many ticks: there are few layouts then, and all are drawn once."""
 _FOREVER_S = 1e12
 NOISE_S = 1e-9
 """Sums of work that were added and taken away again are exact to this."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """``ticks`` of all slots, and the tick and slot at which each level begins; ticks count from the origin."""
+
+    ticks: NDArray[np.int64]
+    starts: tuple[int, ...]
+    firsts: tuple[int, ...]
+
+
+@cache
+def _layout(phase: int) -> _Layout:
+    """The slots of a timeline whose origin is ``phase`` ticks after a multiple of the widest slot."""
+    starts, firsts = [], []
+    ticks: list[NDArray[np.int64]] = []
+    start = phase
+    for level, width in enumerate(_WIDTHS):
+        following = _WIDTHS[min(level + 1, _LEVELS - 1)]
+        end = -(-(start + _SLOTS * width) // following) * following
+        starts.append(start - phase)
+        firsts.append(sum(map(len, ticks)))
+        ticks.append(np.arange(start, end, width, dtype=np.int64))
+        start = end
+    flat = np.concatenate(ticks)
+    padding = flat[-1] + _WIDTHS[-1] * np.arange(1, _SIZE - len(flat) + 1, dtype=np.int64)
+    return _Layout(np.concatenate([flat, padding]) - phase, tuple(starts), tuple(firsts))
 
 
 @dataclass(slots=True)
@@ -40,16 +74,13 @@ class Timeline:
     """
 
     def __init__(self, rows: int, now: float) -> None:
-        self._widths = [_GROWTH**level for level in range(_LEVELS)]
         self._origin = 0
-        self._starts: list[int] = []
-        self._firsts: list[int] = []
-        self.edges: NDArray[np.float64] = np.zeros(0)
+        self._layout = _layout(0)
+        self._ticks = self._layout.ticks
+        self.edges: NDArray[np.float64] = np.zeros(_SIZE)
         """The time that each slot begins: what lies in it counts as due then. ``[slots]``, seconds."""
-        self._ticks: NDArray[np.int64] = np.zeros(0, np.int64)
-        self._last = 0
         self._lay_out(int(now / _TICK_S))
-        self.due: NDArray[Any] = np.zeros((rows, len(self.edges)))
+        self.due: NDArray[Any] = np.zeros((rows, _SIZE))
         """Work due by the slot's time, that of earlier slots included. ``[rows, slots]``, seconds."""
         self.total = [0.0] * rows
         """All work by row, in seconds."""
@@ -61,7 +92,7 @@ class Timeline:
 
     def slot(self, deadline: float) -> int:
         """The slot that ``deadline`` falls into."""
-        return self._index(int(deadline / _TICK_S)) if deadline < _FOREVER_S else self._last
+        return self._index(int(deadline / _TICK_S)) if deadline < _FOREVER_S else _LAST
 
     def reserve(self, row: int, deadline: float, work: float) -> Reservation:
         """Add ``work`` seconds due at ``deadline``."""
@@ -91,36 +122,23 @@ class Timeline:
         tick = int(now / _TICK_S)
         if tick - self._origin < patience * _SLOTS // 2:
             return
-        ticks, work = self._ticks, np.diff(self.due, axis=1, prepend=0.0)
+        before = self._ticks
         self._lay_out(tick)
         # What lay at a coarse slot's beginning lies at that very time in a finer one: it is found again by its tick.
-        places = np.maximum(np.searchsorted(self._ticks, ticks, side="right") - 1, 0)
-        moved = [np.bincount(places, row, minlength=len(self.edges)) for row in work]
-        self.due = np.cumsum(moved, axis=1)
+        last = np.full(_SIZE, _LAST)
+        last[:-1] = before.searchsorted(self._ticks[1:]) - 1
+        self.due = self.due[:, last]
 
-    def _lay_out(self, origin: int) -> None:
-        self._origin = origin
-        self._starts, self._firsts = [], []
-        ticks: list[NDArray[np.int64]] = []
-        start = origin
-        for level, width in enumerate(self._widths):
-            following = self._widths[min(level + 1, _LEVELS - 1)]
-            end = -(-(start + _SLOTS * width) // following) * following
-            self._starts.append(start)
-            self._firsts.append(sum(map(len, ticks)))
-            ticks.append(np.arange(start, end, width, dtype=np.int64))
-            start = end
-        # One slot count for good, whatever the rounding of level boundaries.
-        size = _LEVELS * (_SLOTS + _GROWTH)
-        flat = np.concatenate(ticks)
-        padding = flat[-1] + self._widths[-1] * np.arange(1, size - len(flat) + 1, dtype=np.int64)
-        self._ticks = np.concatenate([flat, padding])
-        self._last = size - 1
-        self.edges = (self._ticks * _TICK_S).astype(np.float64)
+    def _lay_out(self, tick: int) -> None:
+        self._origin = tick - tick % _ORIGIN
+        self._layout = _layout(self._origin % _WIDTHS[-1])
+        self._ticks = self._layout.ticks + self._origin
+        self.edges = self._ticks * _TICK_S
 
     def _index(self, tick: int) -> int:
-        if tick <= self._origin:
+        layout, tick = self._layout, tick - self._origin
+        if tick <= 0:
             return 0
-        level = bisect_right(self._starts, tick) - 1
-        index = self._firsts[level] + (tick - self._starts[level]) // self._widths[level]
-        return int(min(index, self._last))
+        level = bisect_right(layout.starts, tick) - 1
+        index = layout.firsts[level] + (tick - layout.starts[level]) // _WIDTHS[level]
+        return index if index < _LAST else _LAST
