@@ -14,7 +14,6 @@ from tritonclient import grpc as triton_grpc
 
 from samgate.triton.local import local_triton
 from samgate.triton.server import TritonServer
-from samgate.variants import VARIANTS
 
 ECHO = """\
 import os
@@ -47,7 +46,7 @@ Arrays = Mapping[str, NDArray[Any]]
 @pytest.fixture(scope="session")
 def triton(installed: None) -> Iterator[TritonServer]:
     """A server that runs all graphs of MobileSAM in f32; nobody but its own test kills or changes it."""
-    with local_triton([VARIANTS["mobilesam"]], precision="f32") as server:
+    with local_triton({"mobilesam": "f32"}) as server:
         yield server
 
 

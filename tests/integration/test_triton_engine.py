@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from tritonclient.grpc.aio import InferenceServerClient
 
+from samgate.api.server import load_models
 from samgate.config import EngineSettings, Settings, TritonSettings
 from samgate.domain import FloatArray, Survivors
 from samgate.engines.base import Decoded, Engine, Images, Prompts
-from samgate.engines.load import load_embedded, load_engine
+from samgate.engines.load import load_embedded, load_engine, own_server
 from samgate.engines.triton.engine import TritonEngine
 from samgate.engines.triton.load import endpoints, is_here
 from samgate.errors import CompileError, DeadlineExceeded, InvalidArgument, Unavailable
@@ -125,7 +126,7 @@ async def test_survivors_in_two_calls_are_those_of_one(
     assert "scores" in graphs
     assert "survivors" not in graphs
     monkeypatch.setattr(staging, "_PROFILE", replace(PROFILES["python-cpu"], graphs=graphs))
-    with local_triton([SPEC], precision="f32") as server:
+    with local_triton({SPEC.name: "f32"}) as server:
         async with connected(server) as engine:
             (embedding,) = await engine.encode(photographs(1), soon())
             for threshold in (0.8, 2.0, -math.inf):
@@ -136,6 +137,28 @@ async def test_survivors_in_two_calls_are_those_of_one(
                 # Another graph with other batches of prompts: rounding may differ, nothing else.
                 assert np.allclose(ours.ious, theirs.ious, atol=1e-5)
                 assert np.allclose(ours.masks, theirs.masks, atol=1e-2)
+
+
+async def test_a_precision_that_the_servers_do_not_have_is_said(triton: TritonServer) -> None:
+    settings = Settings(
+        variants="mobilesam:bf16",
+        engine=EngineSettings(name="triton"),
+        triton=TritonSettings(endpoints=triton.grpc),
+    )
+    with pytest.raises(InvalidArgument, match="'mobilesam:bf16', but the servers have mobilesam at 'f32'"):
+        await asyncio.to_thread(load_models, settings, lambda message: None)
+    (model,) = await asyncio.to_thread(load_models, replace(settings, variants="mobilesam:f32"), lambda message: None)
+    assert model.name == "mobilesam:f32"
+    await model.engine.close()
+
+
+def test_a_server_of_our_own_has_a_variant_at_one_precision() -> None:
+    settings = Settings(variants="mobilesam, mobilesam:f32", engine=EngineSettings(name="triton", precision="bf16"))
+    with (
+        pytest.raises(InvalidArgument, match="mobilesam at 'bf16' and at 'f32', but a Triton server has"),
+        own_server(settings, lambda message: None),
+    ):
+        pass
 
 
 async def test_embeddings_stay_where_the_encoder_wrote_them(triton: TritonServer) -> None:

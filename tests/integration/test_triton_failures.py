@@ -136,7 +136,7 @@ def servers(count: int) -> Iterator[list[TritonServer]]:
     if count == 0:
         yield []
         return
-    with local_triton([SPEC], options=ServerOptions(drain_s=2)) as server, servers(count - 1) as others:
+    with local_triton({SPEC.name: "auto"}, options=ServerOptions(drain_s=2)) as server, servers(count - 1) as others:
         yield [server, *others]
 
 
@@ -269,7 +269,10 @@ def test_a_full_shared_memory_ends_in_served_or_refused_calls(installed: None) -
 async def in_small_shared_memory_of_our_own() -> None:
     """Somebody else fills /dev/shm, to the last page, while calls are under way."""
     filler = SHARED_MEMORY / "filler"
-    with local_triton([SPEC], options=ServerOptions(drain_s=2)) as server, tempfile.TemporaryDirectory() as folder:
+    with (
+        local_triton({SPEC.name: "auto"}, options=ServerOptions(drain_s=2)) as server,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         async with loaded(Path(folder), server) as load:
 
             async def fill() -> None:

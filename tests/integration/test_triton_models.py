@@ -201,7 +201,7 @@ def test_bounded_queues_refuse_what_is_too_much_or_waits_too_long(installed: Non
         "decoder": prompts(embedding, 1, 8, 2),
         "survivors": prompts(embedding, 1, 8, 2) | {"min_iou": np.array([2], np.float32)},
     }
-    with local_triton([SPEC], precision="f32", batching="bounded") as server:
+    with local_triton({SPEC.name: "f32"}, batching="bounded") as server:
 
         def outcomes(graph: GraphName, calls: int, timeout: int | None) -> list[str]:
             inputs = [tensor(key, array) for key, array in given[graph].items()]
@@ -248,7 +248,7 @@ def test_bf16_has_the_embedded_engine_s_bits_and_dynamic_batching_merges(
     installed: None, image: Arrays, embedding: FloatArray
 ) -> None:
     precision = "bf16" if has_native_bf16() else "f32"
-    with local_triton([SPEC], precision=precision, batching="dynamic") as server:
+    with local_triton({SPEC.name: precision}, batching="dynamic") as server:
         for graph in GRAPHS:
             inputs = inputs_of(graph, image, embedding)
             given = infer(server.grpc, name(graph), inputs).values()

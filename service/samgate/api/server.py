@@ -52,6 +52,10 @@ def load_models(settings: Settings, report: Callable[[str], None]) -> list[Model
         spec = get_variant(variant)
         engine = replace(settings.engine, precision=precision or settings.engine.precision)
         model = Model(spec, load_engine(spec, replace(settings, engine=engine), report))
+        if precision and model.engine.precision != precision:
+            # A server of others has the precision that it has.
+            theirs = f"the servers have {variant} at {model.engine.precision!r}"
+            raise InvalidArgument("variants", f"names {name!r}, but {theirs}")
         models.setdefault(model.name, model)
     return list(models.values())
 

@@ -47,10 +47,10 @@ def decisions(context: Context) -> Result:
         f"One process, no engines: {count:,} requests come to a scheduler with one device and four operating points; "
         f"three in ten have to encode, deadlines are 0.3 to 280 s away, both stages have a call under way. In "
         f"microseconds of processor time, p50 / p99: to admit a request while there is room; to refuse one when what "
-        f"is queued fills all the time there is, which takes a look at every point; to queue a piece of work; to choose "
-        f"what to run next, for each piece that goes; and to end a request. The run is repeated {_TURNS} times, each "
-        f"decision counts with the least that it took, since a neighbour's spell makes any code take three times as "
-        f"long."
+        f"is queued fills all the time there is, which takes a look at every point; to queue a piece of work; to "
+        f"choose what runs next, for each piece that goes; and to end a request. The run is repeated {_TURNS} times, "
+        f"each decision counts with the least that it took, since a neighbour's spell makes any code take three times "
+        f"as long."
     )
     return Result(
         name="decisions",

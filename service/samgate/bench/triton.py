@@ -61,7 +61,7 @@ def triton(context: Context) -> Result:
         raise InvalidArgument("--engine", "this benchmark compares Triton with an embedded engine: name that")
     with _null_triton(context, spec) as server:
         idle = loop.run(_measure(context, _ways(spec, context, server, embedded=False), context.repetitions(300, 10)))
-    with local_triton([spec], precision=context.precision, threads=context.all_threads) as server:
+    with local_triton({spec.name: context.precision}, threads=context.all_threads) as server:
         ways = _ways(spec, context, server, embedded=True)
         precision = ways[0].engine.precision
         busy = loop.run(_measure(context, ways, context.repetitions(40, 3)))
@@ -110,7 +110,7 @@ def _null_triton(context: Context, spec: VariantSpec) -> Iterator[TritonServer]:
     source = resources.files("samgate.bench").joinpath("null_model.py").read_text(encoding="utf-8")
     installation = ensure_installed()
     with new_run() as run:
-        stage([spec], run.models, StagingOptions(context.precision, context.all_threads), lambda message: None)
+        stage({spec.name: context.precision}, run.models, StagingOptions(context.all_threads), lambda message: None)
         for model in run.models.glob("*/1/model.py"):
             model.write_text(source, encoding="utf-8")
         with TritonServer(installation, run.models, run, ServerOptions()) as server:

@@ -73,8 +73,8 @@ def run_up(options: argparse.Namespace) -> int:
     with new_run() as run:
         served = str(options.repository)
         if options.repository is None:
-            staging = StagingOptions(options.precision, options.threads)
-            precisions = stage(specs, run.models, staging, _report)
+            wanted = {spec.name: options.precision for spec in specs}
+            precisions = stage(wanted, run.models, StagingOptions(options.threads), _report)
             served = ", ".join(f"{name} ({precision})" for name, precision in precisions.items())
         settings = ServerOptions(
             grpc_address=options.grpc_address,

@@ -17,7 +17,6 @@ from samgate.engines.cpu import DECODE_PROMPTS, ENCODE_BATCH, usable_cores
 from samgate.engines.embedded import EmbeddedEngine, Graph, LoadedGraphs
 from samgate.engines.graphs import RUNTIMES, RuntimeName, runtime_graphs
 from samgate.errors import InvalidArgument
-from samgate.variants import get_variant
 from samgate.variants.graphs import GraphName
 from samgate.variants.spec import VariantSpec
 
@@ -87,18 +86,23 @@ def load_embedded(spec: VariantSpec, settings: EngineSettings, report: Callable[
 @contextmanager
 def own_server(settings: Settings, report: Callable[[str], None]) -> Iterator[Settings]:
     """``settings`` that name a Triton of our own, where they ask for Triton and name none; else as they are. It runs
-    inside the block, started again should it die. Raises what :func:`samgate.triton.local.local_triton` raises."""
+    inside the block, started again should it die. Raises InvalidArgument for a variant at two precisions, and what
+    :func:`samgate.triton.local.local_triton` raises."""
     if not wants_triton(settings.engine) or settings.triton.endpoints:
         yield settings
         return
     from samgate.triton.local import local_triton
     from samgate.triton.supervisor import supervise
 
-    names = [name.strip().partition(":")[0] for name in settings.variants.split(",") if name.strip()]
-    specs = [get_variant(name) for name in dict.fromkeys(names)]
-    with local_triton(
-        specs, precision=settings.engine.precision, threads=settings.engine.threads, report=report
-    ) as server:
+    precisions: dict[str, str] = {}
+    for name in filter(None, (name.strip() for name in settings.variants.split(","))):
+        variant, _, plan = name.partition(":")
+        plan = plan or settings.engine.precision
+        if precisions.setdefault(variant, plan) != plan:
+            # A repository's models are named after variants.
+            both = f"{variant} at {precisions[variant]!r} and at {plan!r}"
+            raise InvalidArgument("variants", f"names {both}, but a Triton server has a variant at one precision")
+    with local_triton(precisions, threads=settings.engine.threads, report=report) as server:
         stop = Event()
         watcher = Thread(target=supervise, args=(server, stop, report), name="triton-supervisor", daemon=True)
         watcher.start()

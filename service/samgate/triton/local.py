@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from samgate.repository.models import Batching
@@ -10,27 +10,25 @@ from samgate.triton.install import ensure_installed
 from samgate.triton.runs import new_run
 from samgate.triton.server import ServerOptions, TritonServer, silent
 from samgate.triton.staging import StagingOptions, stage
-from samgate.variants.spec import VariantSpec
 
 
 @contextmanager
 def local_triton(
-    specs: Sequence[VariantSpec],
+    precisions: Mapping[str, str],
     *,
-    precision: str = "auto",
     threads: int = 0,
     batching: Batching = "formed",
     options: ServerOptions | None = None,
     report: Callable[[str], None] = silent,
 ) -> Iterator[TritonServer]:
-    """A running server with the graphs of ``specs`` in the ``python-cpu`` profile, ready; gone after the block.
+    """A running server with the graphs of some variants in the ``python-cpu`` profile, ready; gone after the block.
 
-    ``precision`` is a plan's name or ``auto``; ``threads`` are each model's, 0 for all cores. ``report`` gets a line
-    for what takes long. Raises TritonError, and what exporting the graphs raises.
+    ``precisions`` names the variants, each with a plan's name or ``auto``. ``threads`` are each model's, 0 for
+    all cores. ``report`` gets a line for what takes long. Raises TritonError, and what exporting the graphs raises.
     """
     installation = ensure_installed()
     with new_run() as run:
-        stage(specs, run.models, StagingOptions(precision, threads, batching), report)
+        stage(precisions, run.models, StagingOptions(threads, batching), report)
         server = TritonServer(installation, run.models, run, options or ServerOptions())
         try:
             server.start(report)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from samgate.repository.build import write_files
 from samgate.repository.models import Batching
 from samgate.repository.profiles import PROFILES
 from samgate.repository.tree import Parameters, model_path, repository_files
+from samgate.variants import get_variant
 from samgate.variants.graphs import GraphName
-from samgate.variants.spec import VariantSpec
 from samgate.weights.home import home_folder, sha256_file
 
 _PROFILE = PROFILES["python-cpu"]
@@ -24,25 +24,26 @@ _PROFILE = PROFILES["python-cpu"]
 
 @dataclass(frozen=True, slots=True)
 class StagingOptions:
-    """``precision``: ``auto`` or a plan's name; ``threads``: of each model, 0 for all cores."""
+    """``threads``: of each model, 0 for all cores."""
 
-    precision: str = "auto"
     threads: int = 0
     batching: Batching = "formed"
 
 
 def stage(
-    specs: Sequence[VariantSpec], folder: Path, options: StagingOptions, report: Callable[[str], None]
+    wanted: Mapping[str, str], folder: Path, options: StagingOptions, report: Callable[[str], None]
 ) -> dict[str, str]:
-    """Writes the repository into ``folder`` and returns the chosen precision plan of each variant.
+    """Writes the repository of the variants in ``wanted``, each with a plan's name or ``auto``, into ``folder`` and
+    returns the chosen plan of each.
 
     Raises NotInstalled, CompileError and InvalidArgument as exporting and choosing a precision do.
     """
     precisions: dict[str, str] = {}
     parameters: dict[str, Parameters] = {}
     links: dict[str, Path] = {}
+    specs = [get_variant(name) for name in wanted]
     for spec in specs:
-        graphs = runtime_graphs(spec, options.precision, "openvino", report)
+        graphs = runtime_graphs(spec, wanted[spec.name], "openvino", report)
         precisions[spec.name] = graphs.plan
         parameters[spec.name] = {
             graph: _parameters(graph, graphs, options.threads or usable_cores()) for graph in _PROFILE.graphs
