@@ -18,7 +18,7 @@ from samgate.profiles.accuracy import evaluated_accuracy, known_accuracy
 from samgate.profiles.device import device_profile, instances
 from samgate.profiles.files import install_profile, installed_profile, published_profile, write_profile
 from samgate.profiles.fingerprint import graphs_identity, this_fingerprint
-from samgate.profiles.measure import FULL, QUICK, Measurement, measure_point
+from samgate.profiles.measure import FULL, QUICK, Measurement, Samples, measure_point
 from samgate.profiles.survey import parse_points
 from samgate.variants import get_variant
 from samgate.variants.spec import PublishedAccuracy
@@ -90,6 +90,19 @@ async def test_all_calls_are_measured_at_their_sizes(home: Path) -> None:
     assert measured.point.name == "mobilesam:bf16"
     assert measured.point.finish.each_s + measured.point.finish.fixed_s > 0
     assert measured.point.prepare(1) > 0
+
+
+async def test_every_pass_counts(home: Path) -> None:
+    engine, samples = StubEngine(capacity=Capacity(1, 2, 1)), Samples()
+    effort = replace(FULL, megapixels=(0.1,), calls=3, encodes=2)
+    await measure_point(SPEC, engine, effort, samples=samples)
+    samples.seconds["encode", 1] = [seconds + 1.0 for seconds in samples.seconds["encode", 1]]
+    both = await measure_point(SPEC, engine, effort, samples=samples)
+    assert {kind: len(taken) for (kind, _), taken in samples.seconds.items()} == {
+        "encode": 4, "decode": 6, "survivors": 6, "finish": 6, "prepare": 6,
+    }  # fmt: skip
+    assert both.point.encode(1) > 1.0  # an earlier pass was slow, and is not forgotten
+    assert both.point.encode.median_ratio < 0.6
 
 
 def test_a_neighbour_shows() -> None:

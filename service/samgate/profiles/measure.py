@@ -29,7 +29,7 @@ from samgate.imaging.preprocess import encoder_input
 from samgate.profiles.accuracy import known_accuracy
 from samgate.profiles.fit import Origin, fit_line
 from samgate.profiles.pictures import grid, jpeg, picture
-from samgate.scheduling.profile import OperatingPoint
+from samgate.scheduling.profile import Line, OperatingPoint
 from samgate.segevery.parameters import GridParameters
 from samgate.serving.prompting import point_group
 from samgate.variants.spec import VariantSpec
@@ -47,14 +47,15 @@ _QUIET_SHARE = 0.7
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much measuring is worth: rounds of ``encodes`` and of all other ``calls``, after ``warm_up`` rounds that
-    don't count.
+    """How much measuring is worth: ``passes`` over all points, each of so many rounds of ``encodes`` and of all other
+    ``calls`` of a point, after ``warm_up`` rounds that don't count.
 
     ``megapixels`` are the sizes of images to prepare. With ``ladder`` calls of 1, 2, 4 … items are measured, else the
     smallest and the largest alone.
     """
 
     origin: Origin
+    passes: int
     encodes: int
     calls: int
     warm_up: int
@@ -63,12 +64,12 @@ class Effort:
 
     @property
     def rounds(self) -> int:
-        """Those that count."""
+        """Of a pass, those that count."""
         return max(self.encodes, self.calls)
 
 
-FULL = Effort("measured", encodes=24, calls=40, warm_up=2, megapixels=(0.3, 1.0, 4.0, 12.0), ladder=True)
-QUICK = Effort("quick", encodes=3, calls=3, warm_up=1, megapixels=(0.3, 2.0), ladder=False)
+FULL = Effort("measured", passes=4, encodes=6, calls=10, warm_up=1, megapixels=(0.3, 1.0, 4.0, 12.0), ladder=True)
+QUICK = Effort("quick", passes=1, encodes=3, calls=3, warm_up=1, megapixels=(0.3, 2.0), ladder=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +88,28 @@ class Measurement:
         return 0 < self.processors < _QUIET_SHARE * threads
 
 
+@dataclass(slots=True)
+class Samples:
+    """What calls of one point took: ``seconds`` by kind and size, and the ``processor_s`` that this process had in the
+    ``encode_s`` seconds of those that encode."""
+
+    seconds: dict[tuple[Kind, float], list[float]] = field(default_factory=dict)
+    processor_s: float = 0.0
+    encode_s: float = 0.0
+
+    def line(self, kind: Kind, origin: Origin) -> Line:
+        """Of the calls of ``kind``."""
+        return fit_line({size: taken for (one, size), taken in self.seconds.items() if one == kind}, origin)
+
+
 @dataclass(frozen=True, slots=True)
 class _Probe:
-    """One kind of call at one size, to be made ``repetitions`` times; ``seconds`` it took, and the ``processor_s`` of
-    this process in that time."""
+    """One kind of call at one size, to be made ``repetitions`` times."""
 
     kind: Kind
     size: float
     call: Call
     repetitions: int
-    seconds: list[float] = field(default_factory=list)
-    processor_s: list[float] = field(default_factory=list)
 
     def due(self, turn: int, rounds: int) -> bool:
         """Whether it is to be made in round ``turn``: repetitions are spread evenly over all rounds."""
@@ -105,12 +117,17 @@ class _Probe:
 
 
 async def measure_point(
-    spec: VariantSpec, engine: Engine, effort: Effort, advance: Callable[[float], None] = lambda share: None
+    spec: VariantSpec,
+    engine: Engine,
+    effort: Effort,
+    advance: Callable[[float], None] = lambda share: None,
+    samples: Samples | None = None,
 ) -> Measurement:
     """The lines of ``spec`` on ``engine``, which nobody else uses meanwhile, with the accuracy that is known of it.
 
     Args:
         advance: gets the share of the work that is done, 0 to 1, after each round.
+        samples: those of earlier passes, which count as well; this one's are added.
 
     Raises what the engine's calls raise.
     """
@@ -118,41 +135,41 @@ async def measure_point(
     cv2.setNumThreads(1)
     with ThreadPoolExecutor(usable_cores() + 1, thread_name_prefix="imaging") as executor:
         probes = await _probes(spec, engine, effort, executor)
+        samples = samples or Samples()
         random = np.random.default_rng(_SEED)
         for turn in range(-effort.warm_up, effort.rounds):
             for place in random.permutation(len(probes)):
-                await _make(probes[place], turn, effort.rounds)
+                await _make(probes[place], turn, effort.rounds, samples)
             advance((turn + effort.warm_up + 1) / (effort.rounds + effort.warm_up))
-    lines = {
-        kind: fit_line({one.size: one.seconds for one in probes if one.kind == kind}, effort.origin)
-        for kind in dict.fromkeys(one.kind for one in probes)
-    }
     point = OperatingPoint(
         variant=spec.name,
         precision=engine.precision,
         engine=engine.name,
-        encode=lines["encode"],
-        decode=lines["decode"],
-        survivors=lines["survivors"],
-        prepare=lines["prepare"],
-        finish=lines["finish"],
+        encode=samples.line("encode", effort.origin),
+        decode=samples.line("decode", effort.origin),
+        survivors=samples.line("survivors", effort.origin),
+        prepare=samples.line("prepare", effort.origin),
+        finish=samples.line("finish", effort.origin),
         accuracy=known_accuracy(spec, engine.precision).miou,
         max_images=engine.capacity.max_images,
         max_prompts=engine.capacity.max_prompts,
     )
-    encodes = [one for one in probes if one.kind == "encode" and engine.name != "triton"]
-    busy_s, wall_s = sum(sum(one.processor_s) for one in encodes), sum(sum(one.seconds) for one in encodes)
-    return Measurement(point, busy_s / wall_s if wall_s else 0.0)
+    elsewhere = engine.name == "triton" or not samples.encode_s
+    return Measurement(point, 0.0 if elsewhere else samples.processor_s / samples.encode_s)
 
 
-async def _make(probe: _Probe, turn: int, rounds: int) -> None:
+async def _make(probe: _Probe, turn: int, rounds: int, samples: Samples) -> None:
     if turn >= 0 and not probe.due(turn, rounds):
         return
     started, processor = time.perf_counter(), time.process_time()
     await probe.call()
-    if turn >= 0:
-        probe.seconds.append(time.perf_counter() - started)
-        probe.processor_s.append(time.process_time() - processor)
+    if turn < 0:
+        return
+    seconds = time.perf_counter() - started
+    samples.seconds.setdefault((probe.kind, probe.size), []).append(seconds)
+    if probe.kind == "encode":
+        samples.encode_s += seconds
+        samples.processor_s += time.process_time() - processor
 
 
 async def _probes(spec: VariantSpec, engine: Engine, effort: Effort, executor: Executor) -> list[_Probe]:

@@ -1,10 +1,11 @@
-"""All of ``samgate profile``: points one after the other, what a gateway adds, and accuracies, installed on the way."""
+"""All of ``samgate profile``: points in turns, what a gateway adds, and accuracies, installed on the way."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from samgate import loop
@@ -21,7 +22,7 @@ from samgate.profiles.accuracy import Accuracy, evaluated_accuracy
 from samgate.profiles.device import instances, new_profile, point_record
 from samgate.profiles.files import install_profile
 from samgate.profiles.fingerprint import this_fingerprint
-from samgate.profiles.measure import Effort, Measurement, measure_point
+from samgate.profiles.measure import Effort, Measurement, Samples, measure_point
 from samgate.profiles.overhead import estimated_overhead, gateway_overhead
 from samgate.profiles.stored import PointRecord, StoredProfile
 from samgate.variants import get_variant
@@ -39,12 +40,15 @@ class LabelledSet:
     images: Sequence[LabelledImage]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Point:
-    """A point that was measured: the settings that serve it alone, and its record."""
+    """A point that is measured: the ``settings`` that serve it alone, and its ``record`` once it was."""
 
+    spec: VariantSpec
     settings: Settings
-    record: PointRecord
+    samples: Samples = field(default_factory=Samples)
+    instances: int = 1
+    record: PointRecord = field(init=False)
 
 
 def parse_points(text: str, precision: str) -> list[tuple[VariantSpec, str]]:
@@ -70,24 +74,29 @@ def survey(
     Raises what loading and calling engines raises, and ProfileError when nothing can be installed.
     """
     here = this_fingerprint(settings)
-    found: list[_Point] = []
-    for spec, precision in points:
-        alone = replace(
-            settings,
-            variants=spec.name,
-            engine=replace(settings.engine, precision=precision),
-            scheduling=replace(settings.scheduling, profile=""),
+    found = [
+        _Point(
+            spec,
+            replace(
+                settings,
+                variants=spec.name,
+                engine=replace(settings.engine, precision=precision),
+                scheduling=replace(settings.scheduling, profile=""),
+            ),
         )
-        with own_server(alone, report) as served, stage(f"{spec.name}:{precision}") as advance:
-            engine = load_engine(spec, served, report)
-            count = instances([(spec, engine)], settings)
-            measured = loop.run(_measure(spec, engine, effort, advance))
-        if measured.disturbed(here.threads):
-            report(
-                f"{spec.name}:{engine.precision} had {measured.processors:.1f} processors in the mean, of "
-                f"{here.threads}: others were using them, and the figures are too high"
-            )
-        found.append(_Point(alone, point_record(spec, engine, measured, effort.origin)))
+        for spec, precision in points
+    ]
+    # In turns, so that a machine's slow minutes are not one point's alone.
+    for turn in range(effort.passes):
+        with stage(f"pass {turn + 1} of {effort.passes}") as advance:
+            for place, point in enumerate(found):
+                measured = _take_turn(point, effort, partial(_advance, advance, place, len(found)), report)
+                if turn == effort.passes - 1 and measured.disturbed(here.threads):
+                    report(
+                        f"{point.record.point.name} had {measured.processors:.1f} processors in the mean, of "
+                        f"{here.threads}: others were using them, and the figures are too high"
+                    )
+    count = found[-1].instances
     records = {point.record.point.name: point.record for point in found}
     # Kept before a gateway is started, which looks for a profile of what it serves.
     install_profile(new_profile(here, list(records.values()), loop.run(estimated_overhead()), "quick", count))
@@ -105,9 +114,25 @@ def survey(
     return replace(everything, records=tuple(one for one in everything.records if one.point.name in records))
 
 
-async def _measure(spec: VariantSpec, engine: Engine, effort: Effort, advance: Callable[[float], None]) -> Measurement:
+def _advance(advance: Callable[[float], None], place: int, places: int, share: float) -> None:
+    advance((place + share) / places)
+
+
+def _take_turn(
+    point: _Point, effort: Effort, advance: Callable[[float], None], report: Callable[[str], None]
+) -> Measurement:
+    """One pass over the calls of ``point``, with what earlier ones found."""
+    with own_server(point.settings, report) as served:
+        engine = load_engine(point.spec, served, report)
+        point.instances = instances([(point.spec, engine)], point.settings)
+        measured = loop.run(_measure(point, engine, effort, advance))
+    point.record = point_record(point.spec, engine, measured, effort.origin)
+    return measured
+
+
+async def _measure(point: _Point, engine: Engine, effort: Effort, advance: Callable[[float], None]) -> Measurement:
     try:
-        return await measure_point(spec, engine, effort, advance)
+        return await measure_point(point.spec, engine, effort, advance, point.samples)
     finally:
         await engine.close()
 

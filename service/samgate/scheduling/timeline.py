@@ -133,7 +133,7 @@ class Timeline:
         self._origin = tick - tick % _ORIGIN
         self._layout = _layout(self._origin % _WIDTHS[-1])
         self._ticks = self._layout.ticks + self._origin
-        self.edges = self._ticks * _TICK_S
+        self.edges = (self._ticks * _TICK_S).astype(np.float64, copy=False)
 
     def _index(self, tick: int) -> int:
         layout, tick = self._layout, tick - self._origin
