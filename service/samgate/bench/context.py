@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -45,6 +45,12 @@ class Context:
     def all_threads(self) -> int:
         """The number of CPU threads that everything measured gets."""
         return self.threads or usable_cores()
+
+    def inside(self, name: str) -> Context:
+        """The same with a new folder ``name`` inside ``scratch``, for a server beside others."""
+        scratch = self.scratch / name
+        scratch.mkdir()
+        return replace(self, scratch=scratch)
 
     def repetitions(self, full: int, quick: int) -> int:
         """One of the two."""

@@ -31,7 +31,7 @@ Times = dict[str, list[float]]
 
 def decisions(context: Context) -> Result:
     """Admissions, refusals and steps of a scheduler with four operating points, in processor time."""
-    count = context.repetitions(full=20_000, quick=500)
+    count = context.repetitions(full=5000, quick=500)
     rows, figures = [], {}
     found: dict[str, Latency] = {}
     with context.progress("decisions", len(QUEUED) * _TURNS) as advance:

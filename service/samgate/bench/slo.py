@@ -36,12 +36,10 @@ def slo(context: Context) -> Result:
     with ExitStack() as stack:
         servers = {}
         for policy in POLICIES:
-            scratch = context.scratch / policy
-            scratch.mkdir()
             chosen = {"SAMGATE_SCHEDULING_POLICY": policy, "SAMGATE_LOG_LEVEL": "WARNING"}
-            servers[policy] = stack.enter_context(serving(replace(context, scratch=scratch), chosen))
+            servers[policy] = stack.enter_context(serving(context.inside(policy), chosen))
         profile = served_profile(context)
-        best = find_capacity(context, servers[_FAST].target, duration_s / 2)
+        best = find_capacity(context, servers[_FAST].target, duration_s / 2, "capacity")
         with context.progress("policies × loads", len(LOADS) * len(POLICIES)) as advance:
             for load in LOADS:
                 for policy in POLICIES:
@@ -60,15 +58,16 @@ def slo(context: Context) -> Result:
     return _result(context, workload, best, duration_s, found, virtual)
 
 
-def find_capacity(context: Context, target: str, duration_s: float) -> float:
-    """The highest rate that the server at ``target`` answers on time, in requests a second."""
+def find_capacity(context: Context, target: str, duration_s: float, salt: str) -> float:
+    """The highest rate that the server at ``target`` answers on time, in requests a second; ``salt`` makes images new
+    to it."""
     trial = 0
 
     def attainment(rate: float) -> float:
         nonlocal trial
         trial += 1
         found = send(
-            context, target, WORKLOAD, rate=rate, duration_s=duration_s, seed=_SEED, salt=f"capacity {trial}",
+            context, target, WORKLOAD, rate=rate, duration_s=duration_s, seed=_SEED, salt=f"{salt} {trial}",
             label=f"{rate:.1f}/s",
         )  # fmt: skip
         context.console.print(f"{rate:.1f} requests/s: {found.summary.attainment:.1%} on time")
