@@ -34,7 +34,7 @@ The exit status is 1 when a floor is missed, unless --quick.
   decisions what the scheduler's decisions cost, by how much is queued
   yielding  a click beside a running SegmentEverything
   slo       deadlines under load: all policies, measured and simulated (half an hour)
-  overload  five minutes each at 1.5, 2 and 3 times the capacity (20 minutes)"""
+  overload  five minutes each at 1.5, 2 and 3 times the capacity (half an hour)"""
 
 _EXAMPLES = """\
 examples:
