@@ -52,7 +52,7 @@ class View:
         self.decoding = device.decoding.rate(now) if self.shared else 0.0
         """The share of the device that decodes have had lately: those to come will slow encodes down as much."""
         self._slots: dict[float, int] = {}
-        self._peaks: NDArray[np.float64] | None = None
+        self._peaks: dict[int, NDArray[np.float64]] = {}
         self._beside: NDArray[np.float64] | None = None
 
     def slot(self, due: float) -> int:
@@ -71,20 +71,25 @@ class View:
         twice their time.
         """
         left, speed = self.left, self.device.capacity(self.pace)[0]
+        due = self.timeline.due
         if not self.shared:
-            return -float(self._suffix(self.timeline.due[row])[slot]) - left[row] - self.now * speed
-        if self._peaks is None:
-            self._peaks = self._suffix(self.timeline.due[ENCODE] + self.timeline.due[DECODE])
-        most = float(self._peaks[slot])
+            peaks = self._peaks.get(row)
+            if peaks is None:
+                peaks = self._peaks[row] = self._suffix(due[row])
+            return -float(peaks[slot]) - left[row] - self.now * speed
+        peaks = self._peaks.get(ENCODE)  # of both rows, for both
+        if peaks is None:
+            peaks = self._peaks[ENCODE] = self._suffix(due[ENCODE] + due[DECODE])
+        most = float(peaks[slot])
         other = 1 - row
         if left[other] > 0:
             # What runs counts from when it is due.
             begins = max(slot, self.slot(self.device.running_due(STAGES[other])))
-            most = max(most, float(self._peaks[begins]) + left[other])
+            most = max(most, float(peaks[begins]) + left[other])
         most += left[row]
         if row == DECODE and left[ENCODE] > 0:
             if self._beside is None:
-                slowed = self.timeline.due[row] + left[row]
+                slowed = due[row] + left[row]
                 slowed += np.minimum(slowed, left[ENCODE])
                 self._beside = self._suffix(slowed)
             most = max(most, float(self._beside[slot]))
