@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiles_support import device, operating_point
-from samgate.profiles.fit import MAX_OUTLIERS, QUICK_TAIL, fit_line, tail, without_outliers
+from samgate.profiles.fit import MAX_OUTLIERS, QUICK_TAIL, fit_line, percentile_95, without_outliers
 from samgate.profiles.front import cold_s, front
 from samgate.profiles.measure import sizes
 
@@ -49,7 +49,25 @@ def test_no_coefficient_is_negative(tails: dict[float, float]) -> None:
 
 def test_what_gets_faster_with_size_is_as_slow_for_all() -> None:
     line = fit_line({1: [3.0], 2: [2.0], 3: [1.0]}, "measured")
-    assert (line.fixed_s, line.each_s) == (2.0, 0.0)
+    assert [line.fixed_s, line.each_s] == pytest.approx([1.346939, 0.0])
+    # Of relative errors, that is: neither a bit less nor a bit more is nearer to all three.
+    assert sum((1.346939 / value - 1) ** 2 for value in (1, 2, 3)) < min(
+        sum((constant / value - 1) ** 2 for value in (1, 2, 3)) for constant in (1.33, 1.36, 2.0)
+    )
+
+
+def test_one_slow_call_of_one_size_is_not_the_line() -> None:
+    calls: dict[float, list[float]] = {size: [0.01 + 0.005 * size] * 20 for size in (1, 2, 4, 8, 16)}
+    calls[1][0] = 0.04
+    line = fit_line(calls, "measured")
+    assert [line(1), line(16)] == pytest.approx([0.015, 0.09])
+    # The same in every size is how long calls take.
+    slow: dict[float, list[float]] = {
+        size: [*taken[:18], 2 * taken[-1], 2 * taken[-1]] for size, taken in calls.items()
+    }
+    line = fit_line(slow, "measured")
+    assert [line(1), line(16)] == pytest.approx([0.03, 0.18])
+    assert line.median_ratio == 0.5
 
 
 def test_one_size_alone_is_right_there() -> None:
@@ -65,11 +83,11 @@ def test_rare_outliers_are_neighbours_and_common_ones_are_the_machine() -> None:
     assert without_outliers(calls) == [1.0] * 38
     slow = round(40 * MAX_OUTLIERS) + 1
     assert len(without_outliers([1.0] * (40 - slow) + [9.0] * slow)) == 40
-    assert tail([1.0] * 36 + [2.0] * 4, "measured").p95 == 2.0
+    assert percentile_95([1.0] * 36 + [2.0] * 4) == 2.0
 
 
 def test_a_quick_tail_is_a_multiple_of_the_median() -> None:
-    assert tail([1.0, 1.1, 7.0], "quick").p95 == pytest.approx(1.1 * QUICK_TAIL)
+    assert fit_line({1: [1.0, 1.1, 7.0]}, "quick")(1) == pytest.approx(1.1 * QUICK_TAIL)
     assert fit_line({1: [1.0, 1.0, 1.0]}, "quick").median_ratio == pytest.approx(1 / QUICK_TAIL)
 
 

@@ -200,6 +200,8 @@ def test_a_fleet_is_read() -> None:
         ({"balance": "fair"}, "balance: is 'fair'; it must be one of round_robin, random, least_loaded, hash"),
         ({"devices": []}, "devices: are 0 a gateway; it must be 1 to 1024"),
         ({"imaging": {"weight": 0.5}}, r"imaging\.weight: is 0.5; it must be 0 where a gateway has several devices"),
+        ({"imaging": {"crowding": 1.1}}, r"imaging\.crowding: is 1.1; it must be 1 where weight is 0"),
+        ({"imaging": {"weight": 0.5, "crowding": 0.9}}, r"imaging\.crowding: is 0.9; it must be"),
         ({"cache": {"bytes": -1}}, r"cache\.bytes: is -1"),
         ({"cache": {"bytes": 1, "embeddings": 1}}, "unknown field 'embeddings'"),
         ({"failures": [{"gateway": 3, "device": 0, "from_s": 0, "to_s": 1}]}, r"failures\[0\]\.gateway: is 3.* 0 to 2"),

@@ -16,10 +16,12 @@ from samgate.simulation.loop import Loop
 from samgate.simulation.processor import Kind, Processor, Task, draw_seconds
 
 
-def ends(*tasks: tuple[float, Kind, float], shared: bool = True, weight: float = 0.0) -> dict[int, float]:
+def ends(
+    *tasks: tuple[float, Kind, float], shared: bool = True, weight: float = 0.0, crowding: float = 1.0
+) -> dict[int, float]:
     """When tasks of (start, kind, seconds alone) end, by their place."""
     loop = Loop()
-    processor = Processor(loop, shared=shared, weight=weight)
+    processor = Processor(loop, shared=shared, weight=weight, crowding=crowding)
     found: dict[int, float] = {}
 
     def done(place: int) -> None:
@@ -61,6 +63,13 @@ def test_imaging_alone_is_slowed_only_by_more_than_the_processor_has() -> None:
     assert ends((0, "imaging", 1.0), weight=0.5) == {0: pytest.approx(1.0)}
     three: list[tuple[float, Kind, float]] = [(0.0, "imaging", 1.0)] * 3
     assert ends(*three, weight=0.5) == {place: pytest.approx(1.5) for place in range(3)}
+
+
+def test_what_runs_at_once_disturbs_each_other() -> None:
+    # Alone until 0.5, then at 1/2.2 of its speed: the decode's 0.2 take 0.44, and the encode has had 0.7 by then.
+    found = ends((0, "encode", 1.0), (0.5, "decode", 0.2), crowding=1.1)
+    assert found == {0: pytest.approx(1.24), 1: pytest.approx(0.94)}
+    assert ends((0, "imaging", 1.0), (0, "imaging", 1.0), weight=0.5, crowding=1.1) == {0: 1.0, 1: 1.0}
 
 
 def test_a_slow_spell_stretches_what_runs_in_it() -> None:

@@ -48,6 +48,10 @@ _PRIORITIES: dict[int, Priority] = {
 _LABELS: dict[int, int] = {pb.POINT_LABEL_UNSPECIFIED: 1, pb.POINT_LABEL_FOREGROUND: 1, pb.POINT_LABEL_BACKGROUND: 0}
 
 
+class _Enum(Protocol):
+    def keys(self) -> Sequence[str]: ...
+
+
 class Asked(Protocol):
     """When a call came, when its answer is due (on :func:`time.monotonic`'s clock), and who made it."""
 
@@ -66,7 +70,7 @@ def segment_call(request: pb.SegmentRequest, limits: Limits, asked: Asked) -> Se
     return SegmentCall(
         image=image_of(request.image),
         prompts=_prompts(request.prompts, limits),
-        selection=_known("selection", request.selection, _SELECTIONS, pb.MaskSelection.keys()),
+        selection=_known("selection", request.selection, _SELECTIONS, pb.MaskSelection),
         format=_format(request.format),
         return_logits=request.return_logits,
         wish=wish_of(request, asked),
@@ -99,7 +103,7 @@ def wish_of(request: pb.SegmentRequest | pb.EmbedRequest | pb.SegmentEverythingR
         raise InvalidArgument("min_accuracy", f"must be an mIoU from 0 to 1, is {accuracy:g}")
     priority = Priority.BULK
     if not isinstance(request, pb.SegmentEverythingRequest):
-        priority = _known("priority", request.priority, _PRIORITIES, pb.Priority.keys())
+        priority = _known("priority", request.priority, _PRIORITIES, pb.Priority)
     return Wish(asked.started, asked.deadline, variant_of(request.variant), accuracy, priority, asked.client)
 
 
@@ -130,12 +134,12 @@ def variant_of(name: str) -> str:
 
 
 def _format(value: int) -> Format:
-    return _known("format", value, _FORMATS, pb.MaskFormat.keys())
+    return _known("format", value, _FORMATS, pb.MaskFormat)
 
 
-def _known(field: str, value: int, table: dict[int, V], names: Sequence[str]) -> V:
+def _known(field: str, value: int, table: dict[int, V], enum: _Enum) -> V:
     if value not in table:
-        raise InvalidArgument(field, f"{value} is unknown; known: {', '.join(names)}")
+        raise InvalidArgument(field, f"{value} is unknown; known: {', '.join(enum.keys())}")
     return table[value]
 
 
@@ -157,7 +161,7 @@ def _prompt(prompt: pb.Prompt, field: str, limits: Limits) -> Prompt:
         where = f"{field}.points[{index}]"
         _finite(f"{where}.x", point.x)
         _finite(f"{where}.y", point.y)
-        labels.append(_known(f"{where}.label", point.label, _LABELS, pb.PointLabel.keys()))
+        labels.append(_known(f"{where}.label", point.label, _LABELS, pb.PointLabel))
     return Prompt(
         points=np.array([(point.x, point.y) for point in prompt.points], np.float32).reshape(-1, 2),
         labels=np.array(labels, np.int32),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from itertools import count
 from pathlib import Path
 
 from samgate.bench.context import Context
 from samgate.bench.open_loop import Load, send, simulated
+from samgate.bench.pace import pace
 from samgate.bench.points import with_points
 from samgate.bench.profiled import served_profile
 from samgate.bench.report import Result, Verdict
@@ -33,29 +35,39 @@ def slo(context: Context) -> Result:
     workload = read_workload(WORKLOAD)
     duration_s = context.repetitions(full=60, quick=12)
     measured: dict[tuple[str, float], Load] = {}
+    paces: dict[tuple[str, float], float] = {}
     with ExitStack() as stack:
         servers = {}
         for policy in POLICIES:
             chosen = {"SAMGATE_SCHEDULING_POLICY": policy, "SAMGATE_LOG_LEVEL": "WARNING"}
             servers[policy] = stack.enter_context(serving(context.inside(policy), chosen))
         profile = served_profile(context)
+        seeds = count(1)
+
+        def pace_of(policy: str) -> float:
+            return pace(context, servers[policy].target, profile, next(seeds))
+
         best = find_capacity(context, servers[_FAST].target, duration_s / 2, "capacity")
         with context.progress("policies × loads", len(LOADS) * len(POLICIES)) as advance:
             for load in LOADS:
                 for policy in POLICIES:
+                    before = pace_of(policy)
                     measured[policy, load] = send(
                         context, servers[policy].target, WORKLOAD, rate=load * best, duration_s=duration_s,
                         seed=_SEED, salt=f"{policy} {load}", label=policy,
                     )  # fmt: skip
+                    paces[policy, load] = (before + pace_of(policy)) / 2
                     advance()
     found = {key: replace(one.summary, load=key[1]) for key, one in measured.items()}
     virtual = {
-        (policy, load): simulated(workload, profile, policy, rate=load * best, duration_s=duration_s, seed=_SEED)
+        (policy, load): simulated(
+            workload, profile, policy, rate=load * best, duration_s=duration_s, seed=_SEED, pace=paces[policy, load]
+        )
         for policy, load in found
     }
     if not context.quick:
         plot_policies(list(found.values()), f"{workload.name}, measured; capacity {best:.1f} requests/s", PLOT)
-    return _result(context, workload, best, duration_s, found, virtual)
+    return _result(context, workload, best, duration_s, found, virtual, paces)
 
 
 def find_capacity(context: Context, target: str, duration_s: float, salt: str) -> float:
@@ -83,12 +95,14 @@ def _result(
     duration_s: float,
     found: dict[tuple[str, float], Summary],
     virtual: dict[tuple[str, float], Summary],
+    paces: dict[tuple[str, float], float],
 ) -> Result:
     rows = [
         (
             f"{load:g}×, {policy}",
             f"{one.attainment:.1%}",
             f"{virtual[policy, load].attainment:.1%}",
+            f"{paces[policy, load]:.2f}",
             f"{one.goodput:.1f}",
             f"{one.accuracy or 0:.4f}",
             f"{one.value:.4f}",
@@ -124,7 +138,9 @@ def _result(
         f"Capacity is the highest rate that static-fast answers {TARGET:.0%} of on time, found by bisection: "
         f"{best:.1f} requests/s. Accuracy is the mean over on-time answers of their operating point's mIoU for that "
         f"kind of prompt, as `samgate eval` measured it. “Simulated” is `samgate simulate`'s scheduler and model with "
-        f"this machine's profile and the same arrivals. Points served: {context.variant}.\n\n"
+        f"this machine's profile and the same arrivals, at the pace that the machine had: how many times as "
+        f"long as its profile says an image and clicks on it took before and after the run, on the idle server. "
+        f"Points served: {context.variant}.\n\n"
         f"![policies over load]({PLOT.name})"
     )
     return Result(
@@ -132,7 +148,7 @@ def _result(
         title="Deadlines under load",
         method=method,
         columns=(
-            "load, policy", "on time", "simulated", "goodput/s", "mIoU", "on time × mIoU", "refused",
+            "load, policy", "on time", "simulated", "pace", "goodput/s", "mIoU", "on time × mIoU", "refused",
             "on time of admitted", "answered by",
         ),
         rows=rows,
@@ -141,6 +157,7 @@ def _result(
             "capacity": best,
             "runs": [asdict(one) for one in found.values()],
             "simulated": [asdict(one) for one in virtual.values()],
+            "paces": list(paces.values()),
         },
     )  # fmt: skip
 

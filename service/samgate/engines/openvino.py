@@ -11,7 +11,7 @@ from typing import Any
 import openvino as ov
 from numpy.typing import NDArray
 
-from samgate.engines.cpu import cpu_info
+from samgate.engines.cpu import cpu_info, usable_cores
 from samgate.engines.embedded import Graph
 from samgate.errors import CompileError
 from samgate.weights.home import atomic_write_bytes, file_lock, home_folder, sha256_file
@@ -32,6 +32,8 @@ def load_graph(path: Path, precision: str, threads: int, batch: int | None = Non
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",
+        # OpenVINO pins to the first cores: engines that have some of the cores each would all be on the same ones.
+        "ENABLE_CPU_PINNING": threads >= usable_cores(),
     }
     blob = home_folder("blobs") / f"{path.stem}-{precision}-{_fingerprint(path, options, batch)}.blob"
     try:

@@ -12,7 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from samgate.client import Client, Timings
 from samgate.client.channel import HEALTH_METHOD
-from samgate.profiles.fit import Origin, tail
+from samgate.profiles.fit import Origin, percentile_95
 from samgate.profiles.pictures import grid, jpeg, picture
 
 _CALLS = {"measured": 100, "quick": 30}
@@ -41,7 +41,7 @@ def gateway_overhead(target: str, variant: str, origin: Origin) -> float:
             elapsed = time.perf_counter() - started
             if turn >= 0:
                 seconds.append(max(0.0, elapsed - _stages_s(answer.info.timings)))
-    return tail(seconds, "measured").p95
+    return percentile_95(seconds)
 
 
 async def estimated_overhead() -> float:

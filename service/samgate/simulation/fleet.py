@@ -42,7 +42,8 @@ class Fleet:
     ``balance`` is how requests get to a gateway: ``hash`` sends those of an image to the same one. ``embeddings`` is
     the size of each gateway's cache, ``threads`` how many imaging tasks it runs at once; each of them takes
     ``weight`` of the device's processor (0: they have processors of their own). ``request_s`` is for how long an
-    answered and a refused request keep one of these busy with messages and the event loop.
+    answered and a refused request keep one of these busy with messages and the event loop. ``crowding`` is for how many
+    times as long as by turns everything takes on the processor of these threads while several things run at once.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Fleet:
     threads: int = 3
     weight: float = 0.0
     request_s: tuple[float, float] = (0.0, 0.0)
+    crowding: float = 1.0
     troubles: tuple[Trouble, ...] = ()
     noise_seed: int = 0
     origin: str = ""
@@ -90,7 +92,7 @@ def _parse(top: Section, folder: Path) -> Fleet:
     if not 1 <= len(devices) <= _MOST_DEVICES:
         raise InvalidArgument(top.where("devices"), f"are {len(devices)} a gateway; it must be 1 to {_MOST_DEVICES}")
     balance = top.choice("balance", BALANCES, default="round_robin")
-    threads, weight, request_s = 3, 0.0, (0.0, 0.0)
+    threads, weight, request_s, crowding = 3, 0.0, (0.0, 0.0), 1.0
     if top.has("imaging"):
         imaging = top.section("imaging")
         threads = imaging.whole("threads", 1, 4096, default=threads)
@@ -99,17 +101,21 @@ def _parse(top: Section, folder: Path) -> Fleet:
             imaging.number("answer_s", 0, 1, default=0.0),
             imaging.number("refusal_s", 0, 1, default=0.0),
         )
+        crowding = imaging.number("crowding", 1, 10, default=1.0)
         imaging.end()
         if weight > 0 and len(devices) > 1:
             limit = f"0 where a gateway has several devices (here {len(devices)}): it is about a CPU that is the device"
             raise spec.refuse(imaging.where("weight"), weight, limit)
+        if crowding > 1 and weight == 0:
+            limit = "1 where weight is 0: it is about imaging threads on the CPU that is the device"
+            raise spec.refuse(imaging.where("crowding"), crowding, limit)
     embeddings = _cache(top)
     troubles = (*_troubles(top, "failures", gateways, len(devices)), *_troubles(top, "slow", gateways, len(devices)))
     noise_seed = top.whole("noise_seed", 0, 2**63 - 1, default=0)
     top.end()
     return Fleet(
         name, gateways, tuple(devices), next(one for one in BALANCES if one == balance), embeddings, threads, weight,
-        request_s, troubles, noise_seed, "; ".join(dict.fromkeys(origins)),
+        request_s, crowding, troubles, noise_seed, "; ".join(dict.fromkeys(origins)),
     )  # fmt: skip
 
 

@@ -42,13 +42,15 @@ class Gateway:
         threads: int,
         weight: float,
         request_s: tuple[float, float] = (0.0, 0.0),
+        crowding: float = 1.0,
         watch: Watch | None = None,
     ) -> None:
         named = {f"device{place}": profile for place, profile in enumerate(devices)}
         self.loop = loop
         self.scheduler = Scheduler(named, loop.now, options)
         self.processors = {
-            name: Processor(loop, shared=profile.shared, weight=weight) for name, profile in named.items()
+            name: Processor(loop, shared=profile.shared, weight=weight, crowding=crowding if weight > 0 else 1.0)
+            for name, profile in named.items()
         }
         host = self.processors["device0"] if weight > 0 else Processor(loop, shared=False)
         self._host = host

@@ -46,18 +46,18 @@ class Processor:
 
     Calls of one stage count as one sharer however many there are, since instances run side by side at full speed;
     where ``shared``, those of the other stage count as another. Each imaging task counts as ``weight`` of a sharer.
-    While there are more than one sharer in sum, everything runs at one over that sum of its speed alone. ``slow``
-    divides the speed further.
+    While there are more than one sharer in sum, everything runs at one over that sum of its speed alone, and over
+    ``crowding``, what they lose by disturbing each other. ``slow`` divides the speed further.
 
     Its own time runs at that speed, so all that is known of a task is at which of its times it ends.
     """
 
-    __slots__ = ("_counts", "_heap", "_loop", "_next", "_rate", "_sequence", "_shared", "_slow", "_then", "_time",
-                 "_weight", "busy_from", "busy_s", "busy_to")  # fmt: skip
+    __slots__ = ("_counts", "_crowding", "_heap", "_loop", "_next", "_rate", "_sequence", "_shared", "_slow", "_then",
+                 "_time", "_weight", "busy_from", "busy_s", "busy_to")  # fmt: skip
 
-    def __init__(self, loop: Loop, *, shared: bool, weight: float = 0.0) -> None:
+    def __init__(self, loop: Loop, *, shared: bool, weight: float = 0.0, crowding: float = 1.0) -> None:
         self._loop = loop
-        self._shared, self._weight = shared, weight
+        self._shared, self._weight, self._crowding = shared, weight, crowding
         self._slow = 1.0
         self._counts = {"encode": 0, "decode": 0, "imaging": 0}
         self._heap: list[tuple[float, int, Task]] = []
@@ -108,7 +108,7 @@ class Processor:
             sharers = (counts["encode"] > 0) + (counts["decode"] > 0) + self._weight * counts["imaging"]
         else:
             sharers = (counts["encode"] > 0 or counts["decode"] > 0) + self._weight * counts["imaging"]
-        self._rate = 1.0 / (max(1.0, sharers) * self._slow)
+        self._rate = 1.0 / ((sharers * self._crowding if sharers > 1.0 else 1.0) * self._slow)
         while self._heap and not self._heap[0][-1].live:
             heapq.heappop(self._heap)
         event = self._next

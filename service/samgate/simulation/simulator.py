@@ -101,6 +101,7 @@ class _Simulation:
                 threads=fleet.threads,
                 weight=fleet.weight,
                 request_s=fleet.request_s,
+                crowding=fleet.crowding,
                 watch=watch,
             )
             for processor in self._gateways[place].processors.values():

@@ -134,12 +134,15 @@ def _refusal(problem: object, code: Any) -> Any:
 
 
 def _compile(path: Path, parameters: Mapping[str, str], batch: int | None) -> Any:
-    core = ov.Core()
+    core, cores = ov.Core(), len(os.sched_getaffinity(0))
+    threads = int(parameters["threads"]) or cores
     options = {
         "INFERENCE_PRECISION_HINT": parameters["precision"],
-        "INFERENCE_NUM_THREADS": int(parameters["threads"]) or len(os.sched_getaffinity(0)),
+        "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",
+        # OpenVINO pins to the first cores: engines that have some of the cores each would all be on the same ones.
+        "ENABLE_CPU_PINNING": threads >= cores,
     }
     blob = Path(parameters["blob"]) if "blob" in parameters else None
     if blob is not None and blob.exists():
