@@ -19,7 +19,7 @@ from samgate.simulation.arrival import Arrival
 from samgate.simulation.fleet import Fleet, Trouble
 from samgate.simulation.outcome import End, Outcome, Run
 from samgate.simulation.simulator import simulate
-from samgate.simulation.summary import Summary, summarise
+from samgate.simulation.summary import Summary
 from samgate.simulation.workload import Workload
 
 REQUEST_S = (0.006, 0.001)
@@ -67,7 +67,7 @@ def simulated(
     duration_s: float,
     seed: int,
     pace: float = 1.0,
-) -> Summary:
+) -> Run:
     """The same workload on a simulated machine with ``device`` alone, where all takes ``pace`` times as long as its
     profile says."""
     slow = Trouble(0, 0, 0.0, 2 * duration_s, pace)
@@ -77,7 +77,7 @@ def simulated(
         crowding=CROWDING, troubles=(slow,),
     )  # fmt: skip
     options = Options(policy=POLICIES[policy], max_requests=256, max_waiting=1024)
-    return summarise(simulate(workload, fleet, options, seed, rate, duration_s=duration_s), rate / workload.rate)
+    return simulate(workload, fleet, options, seed, rate, duration_s=duration_s)
 
 
 def _outcome(found: dict[str, Any]) -> Outcome:

@@ -123,6 +123,7 @@ async def _ask(stub: Any, made: Requests, arrival: Arrival, start: float, measur
         point=f"{info.variant}:{info.precision}",
         accuracy=info.decision.accuracy,
         cached=info.embedding_cached,
+        decode_s=info.timings.decode_ms / 1e3,
     )
 
 

@@ -19,7 +19,7 @@ MAX_OUTLIERS = 0.1
 """As long as no more than this share of a size's calls are: what happens more often is how the machine is."""
 QUICK_TAIL = 1.25
 """The 95th percentile as a multiple of the median, where a few calls have to do. Their maximum would be the neighbours'
-if there are any, and too low if there are none. Full measurements came to 1.1 to 1.35 on two shared cores."""
+if there are any, and too low if there are none. Full measurements came to 1.1 to 1.4 on two shared cores."""
 
 _DIGITS = 7
 """A tenth of a microsecond."""

@@ -112,7 +112,8 @@ class Scheduler:
             return Refusal(Refused.SHARE, retry_after_s=max(share_s, LEAST_RETRY_S))
         encode_s = chosen.encode_s / self._instances
         crowded = (view.work[ENCODE] + view.work[DECODE]) / view.instances > _CROWDED * time_s
-        if encode_s > 0 and crowded and self.price.overloaded and not self.budget.allows(encode_s, now):
+        bounded = encode_s > 0 and crowded and self.price.overloaded
+        if bounded and not self.budget.allows(request.image, encode_s, now):
             return Refusal(Refused.BUSY, retry_after_s=max(encode_s, LEAST_RETRY_S))
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections import deque
+from hashlib import blake2b
 
 _ERRORS = 128
 _FEWEST_ERRORS = 16
@@ -20,6 +21,12 @@ _HIGHEST = 4.0
 _QUEUE_PRICE = 2.0
 _LEAST_ENCODES = 0.1
 """Of the devices' time: without new images there would soon be nothing to prompt."""
+_MOST_WORK = 0.9
+"""Of the devices' time for encodes and requests for held embeddings together: messages and masks take the rest."""
+_SAVED_S = 2.0
+"""How much time for encodes is saved up at most."""
+_PRECEDENCE_S = 120.0
+"""For how long an image keeps its precedence: a few times as long as one is worked on."""
 
 
 class PredictionError:
@@ -127,6 +134,11 @@ class EncodeBudget:
 
     Each image that is encoded will be prompted again, for a fraction of the cost. Without a bound, many images would be
     encoded of which few requests get answered.
+
+    Which ones is not up to chance at each request: images would get in half way through their requests, and half of
+    what an encode is good for be lost. Every image has a precedence for a while, by a hash, as users have in DAGOR
+    (Zhou et al., "Overload Control for Scaling WeChat Microservices", SoCC 2018): the less time is saved up, the higher
+    it must be. So an image's first request gets in or, most likely, none; two minutes later others have their turn.
     """
 
     def __init__(self, now: float) -> None:
@@ -138,12 +150,25 @@ class EncodeBudget:
         """A request whose embedding is there, or on its way, asked for ``share_s`` seconds of all devices."""
         self._held.add(share_s, now)
 
-    def allows(self, share_s: float, now: float) -> bool:
-        """Whether ``share_s`` seconds may go into an encode; they are taken if so."""
-        rate = max(_LEAST_ENCODES, 1.0 - self._held.rate(now))
-        self._left_s = min(self._left_s + rate * (now - self._then), max(1.0, share_s))
+    def allows(self, image: str | None, share_s: float, now: float) -> bool:
+        """Whether ``share_s`` seconds may go into an encode of ``image`` (None: it has the highest precedence); they
+        are taken if so."""
+        most_s = max(_SAVED_S, share_s)
+        rate = max(_LEAST_ENCODES, _MOST_WORK - self._held.rate(now))
+        self._left_s = min(self._left_s + rate * (now - self._then), most_s)
         self._then = now
-        if self._left_s < share_s:
+        rank = 0.0 if image is None else _rank(image, now)
+        if self._left_s < share_s + rank * (most_s - share_s):
             return False
         self._left_s -= share_s
         return True
+
+
+def _rank(image: str, now: float) -> float:
+    """0 (first) to 1, as good as random, the same for the same image for ``_PRECEDENCE_S`` from a time of its own."""
+    phase = _uniform(image)
+    return _uniform(f"{math.floor(now / _PRECEDENCE_S + phase)} {image}")
+
+
+def _uniform(text: str) -> float:
+    return int.from_bytes(blake2b(text.encode(), digest_size=4).digest()) / 2**32

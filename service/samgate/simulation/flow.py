@@ -36,6 +36,7 @@ class Flow:
     chunk: int = 1
     left: int = 0
     finishing: int = 0
+    decode_s: float = 0.0
     works: set[Work[Any]] = field(default_factory=set)
     encoding: Encoding | None = None
     _ticket: Ticket | None = None
@@ -55,7 +56,7 @@ class Flow:
         """Admitted: all prompts are left to do, in pieces of at most ``chunk``."""
         self._ticket, self.chunk, self.cached = ticket, chunk, cached
         self.open = True
-        self.left, self.finishing = self.arrival.prompts, 0
+        self.left, self.finishing, self.decode_s = self.arrival.prompts, 0, 0.0
 
     def over(self) -> None:
         """Not admitted any more."""
@@ -73,5 +74,5 @@ class Flow:
         found = Outcome(self.arrival, end, now, reason, attempts=self.attempts)
         if self._ticket is not None:
             found.point, found.accuracy = self._ticket.point.name, self._ticket.accuracy
-            found.cached, found.joined = self.cached, self._ticket.joined
+            found.cached, found.joined, found.decode_s = self.cached, self._ticket.joined, self.decode_s
         return found

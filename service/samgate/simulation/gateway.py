@@ -193,6 +193,7 @@ class Gateway:
                 self._encoded(load)
             elif work in load.works:
                 load.works.discard(work)
+                load.decode_s += now - batch.started
                 self._decode(load)
                 line: Line = load.ticket.point.finish
                 seconds = draw_seconds(line, work.size, self._random)

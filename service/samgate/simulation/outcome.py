@@ -26,8 +26,9 @@ class End(StrEnum):
 class Outcome:
     """The end of ``arrival``: at ``ended_s`` of the simulation's time.
 
-    ``point``, ``accuracy``, ``cached`` (its embedding was held) and ``joined`` (it waited for another's encode) are of
-    the last admission. ``attempts`` counts how often its client sent it.
+    ``point``, ``accuracy``, ``cached`` (its embedding was held), ``joined`` (it waited for another's encode) and
+    ``decode_s`` (for how long its decoder calls ran) are of the last admission. ``attempts`` counts how often its
+    client sent it.
     """
 
     arrival: Arrival
@@ -38,6 +39,7 @@ class Outcome:
     accuracy: float = 0.0
     cached: bool = False
     joined: bool = False
+    decode_s: float = 0.0
     attempts: int = 1
 
 
