@@ -63,6 +63,19 @@ def test_clients_that_ask_no_more_are_forgotten() -> None:
     assert shares.allows("late", 9.0, 1.0, 60.0)
 
 
+def test_who_asks_for_no_more_than_its_part_is_modest() -> None:
+    shares = FairShares(0.0, {"heavy": 3.0})
+    shares.ask("heavy", 5.0, 0.0)
+    assert not shares.modest("heavy", 0.0)  # nobody else is there
+    shares.ask("light", 0.5, 0.0)
+    # A second of the devices' each: of 4 parts heavy has 3. Rates are over five seconds.
+    assert not shares.modest("heavy", 0.0)
+    assert shares.modest("light", 0.0)
+    shares.ask("light", 1.0, 0.0)
+    assert not shares.modest("light", 0.0)
+    assert shares.modest("heavy", 2.0)
+
+
 def test_the_limit_shrinks_while_answers_are_late_and_grows_again() -> None:
     limit = ConcurrencyLimit(256)
     for _ in range(100):

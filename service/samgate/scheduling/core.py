@@ -112,9 +112,11 @@ class Scheduler:
             return Refusal(Refused.SHARE, retry_after_s=max(share_s, LEAST_RETRY_S))
         encode_s = chosen.encode_s / self._instances
         crowded = (view.work[ENCODE] + view.work[DECODE]) / view.instances > _CROWDED * time_s
-        bounded = encode_s > 0 and crowded and self.price.overloaded
-        if bounded and not self.budget.allows(request.image, encode_s, now):
-            return Refusal(Refused.BUSY, retry_after_s=max(encode_s, LEAST_RETRY_S))
+        if encode_s > 0 and crowded and self.price.overloaded:
+            # Those who ask for little don't stand back for an image's rank.
+            image = None if self.shares.modest(request.client, now) else request.image
+            if not self.budget.allows(image, encode_s, now):
+                return Refusal(Refused.BUSY, retry_after_s=max(encode_s, LEAST_RETRY_S))
         return None
 
     def _busy(self, now: float) -> float:

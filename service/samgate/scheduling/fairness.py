@@ -61,6 +61,11 @@ class FairShares:
         share = min(max(known.weight / self._weight, 1.0 - others), _LARGEST_SHARE)
         return known.waiting_s + share_s <= share * time_s
 
+    def modest(self, client: str, now: float) -> bool:
+        """Whether ``client``, that has just asked, asks for no more than its part while others ask, too."""
+        known = self._clients[client]
+        return len(self._clients) > 1 and known.asked.rate(now) <= known.weight / self._weight
+
     def admit(self, client: str, share_s: float) -> None:
         """``client`` has ``share_s`` more seconds of work under way, or less where negative."""
         known = self._clients.get(client)
