@@ -64,7 +64,7 @@ def decisions(context: Context) -> Result:
                 f"{1e3 * found[name].p99:.1f} µs",
                 1e3 * found[name].p99 <= _LIMIT_US,
             )
-            for name in ("admission", "refusal")
+            for name in ("admission", "step", "refusal")
         ],
         figures=figures,
     )

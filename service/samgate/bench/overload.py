@@ -65,7 +65,9 @@ def overload(context: Context) -> Result:
         verdicts += [
             Verdict(f"{load:g}×: goodput at least 90% of capacity", f"{summary.goodput / best:.0%}",
                     summary.goodput >= 0.9 * best),
-            Verdict(f"{load:g}×: no collapse (last minute at least 90% of the capacity right after)",
+            Verdict(f"{load:g}×: no collapse (last minute against the first)", f"{last / first - 1:+.0%}",
+                    last >= 0.9 * first),
+            Verdict(f"{load:g}×: goodput of the last minute at least 90% of the capacity right after",
                     f"{last / after:.0%}", last >= 0.9 * after),
             Verdict(f"{load:g}×: of admitted at least 97% on time", f"{share:.2%}", share >= 0.97),
             Verdict(f"{load:g}×: refused within 10 ms at p99 beyond transport", f"{beyond_ms:.1f} ms",
