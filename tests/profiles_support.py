@@ -28,6 +28,7 @@ def operating_point(variant: str, precision: str, encode_s: float = 0.3) -> Oper
         finish=Line(0.001, 0.001, 0.0, 0.9),
         accuracy={"box": 0.7585, "point": 0.5263},
         max_images=1,
+        decode_images=1,
         max_prompts=4,
     )
 
@@ -52,7 +53,7 @@ class StubEngine:
 
     def __init__(self, precision: str = "bf16", capacity: Capacity | None = None) -> None:
         self.precision = precision
-        self.capacity = capacity or Capacity(1, 4, 1)
+        self.capacity = capacity or Capacity(1, 1, 4, 1)
         self.calls: list[tuple[str, int]] = []
 
     async def encode(self, images: Images, deadline: float) -> list[FloatArray]:

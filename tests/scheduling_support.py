@@ -14,6 +14,7 @@ def point(
     box: float = 0.75,
     prompt: float = 0.5,
     max_images: int = 1,
+    decode_images: int = 0,
     max_prompts: int = 16,
 ) -> OperatingPoint:
     """A point whose ``encode`` and ``decode`` are lines, or seconds an item; all else takes no time."""
@@ -30,6 +31,7 @@ def point(
         finish=free,
         accuracy={"box": box, "point": prompt},
         max_images=max_images,
+        decode_images=decode_images or (1 if max_images == 1 else max_prompts),
         max_prompts=max_prompts,
     )
 

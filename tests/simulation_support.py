@@ -31,6 +31,7 @@ def point(
     finish: Line = NOTHING,
     ratio: float = 1.0,
     max_images: int = 1,
+    decode_images: int = 0,
     max_prompts: int = 16,
 ) -> OperatingPoint:
     """An operating point whose encoder takes ``encode_s`` an image."""
@@ -38,8 +39,9 @@ def point(
     encode = Line(0.0, encode_s, 0.0, ratio)
     decode = Line(decode.fixed_s, decode.each_s, 0.0, ratio)
     accuracies: dict[PromptKind, float] = {"box": accuracy, "point": accuracy}
+    images = decode_images or (1 if max_images == 1 else max_prompts)
     return OperatingPoint(
-        variant, precision, "test", encode, decode, decode, prepare, finish, accuracies, max_images, max_prompts
+        variant, precision, "test", encode, decode, decode, prepare, finish, accuracies, max_images, images, max_prompts
     )  # fmt: skip
 
 
@@ -148,6 +150,8 @@ class Rules:
             place = f"{batch.stage} on {batch.device} at {now:.4f}"
             point = device.points[batch.point]
             limit = point.max_images if batch.stage == "encode" else point.max_prompts
+            if batch.stage == "decode" and point.decode_images > 1:
+                assert len(batch.works) <= point.decode_images, f"{len(batch.works)} images in a call: {place}"
             assert batch.size <= max(limit, head.size), f"batch of {batch.size} > {limit}: {place}"
             assert {work.key for work in batch.works} == {head.key}, f"mixed keys: {place}"
             assert len(device.running[batch.stage]) <= device.profile.instances, f"too many calls: {place}"

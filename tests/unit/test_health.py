@@ -28,7 +28,7 @@ class MoodyEngine:
     """An engine that is as healthy as it is told to be."""
 
     name = precision = "moody"
-    capacity = Capacity(1, 1, 1)
+    capacity = Capacity(1, 1, 1, 1)
     well = True
 
     async def encode(self, images: Images, deadline: float) -> list[FloatArray]:

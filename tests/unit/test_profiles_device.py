@@ -78,7 +78,7 @@ def test_graphs_of_engines_elsewhere_have_no_identity(home: Path) -> None:
 
 
 async def test_all_calls_are_measured_at_their_sizes(home: Path) -> None:
-    engine, shares = StubEngine(capacity=Capacity(2, 4, 1)), list[float]()
+    engine, shares = StubEngine(capacity=Capacity(2, 1, 4, 1)), list[float]()
     measured = await measure_point(SPEC, engine, replace(FULL, megapixels=(0.1,), calls=4, encodes=2), shares.append)
     rounds = 4 + FULL.warm_up
     for kind in ("decode", "survivors"):
@@ -93,7 +93,7 @@ async def test_all_calls_are_measured_at_their_sizes(home: Path) -> None:
 
 
 async def test_every_pass_counts(home: Path) -> None:
-    engine, samples = StubEngine(capacity=Capacity(1, 2, 1)), Samples()
+    engine, samples = StubEngine(capacity=Capacity(1, 1, 2, 1)), Samples()
     effort = replace(FULL, megapixels=(0.1,), calls=3, encodes=2)
     await measure_point(SPEC, engine, effort, samples=samples)
     samples.seconds["encode", 1] = [seconds + 1.0 for seconds in samples.seconds["encode", 1]]
@@ -165,7 +165,7 @@ async def test_an_explicit_profile_has_to_fit(home: Path) -> None:
     ):
         await device_profile([(SPEC, StubEngine("f32"))], SETTINGS, path, nothing)
     with pytest.raises(ProfileError, match="mobilesam:bf16 of other weights, graphs or call sizes"):
-        await device_profile([(SPEC, StubEngine(capacity=Capacity(1, 16, 1)))], SETTINGS, path, nothing)
+        await device_profile([(SPEC, StubEngine(capacity=Capacity(1, 1, 16, 1)))], SETTINGS, path, nothing)
     write_profile(stored(record(POINT), fingerprint=replace(here, cores=here.cores + 6)), path)
     with pytest.raises(ProfileError, match=rf"with {here.cores + 6} cores, while this machine has {here.cores} core"):
         await device_profile(served, SETTINGS, path, nothing)
@@ -199,7 +199,7 @@ def test_accuracy_is_our_own_else_published() -> None:
 
 def test_instances_are_counted_without_what_waits_in_triton() -> None:
     settings = Settings(triton=TritonSettings(calls_per_instance=2))
-    triton = StubEngine(capacity=Capacity(4, 16, 6))
+    triton = StubEngine(capacity=Capacity(4, 1, 16, 6))
     triton.name = "triton"
     assert instances([(SPEC, triton)], settings) == 3
     assert instances([(SPEC, StubEngine())], settings) == 1

@@ -104,7 +104,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         ("overhead.seconds", 61, "p.json: overhead.seconds is 61; it must be a number from 0 to 60"),
         ("instances", 0, "p.json: instances is 0"),
         ("shared", 1, "p.json: shared is 1; it must be true or false"),
-        ("schema", 2, "p.json has schema 2, this samgate reads 1: run `samgate profile`"),
+        ("schema", 1, "p.json has schema 1, this samgate reads 2: run `samgate profile`"),
         ("created", 10**400, "p.json: created is 1000"),
         ("comment", "x" * 100, "p.json has the unknown field 'comment'"),
     ],

@@ -156,6 +156,19 @@ def test_batches_hold_one_key_up_to_the_limit_and_never_cost_the_head_its_deadli
     assert only(core, 0.05).works == works[1:5]
 
 
+@pytest.mark.parametrize(
+    ("size", "images", "together"),
+    [(1, 2, 2), (3, 2, 2), (3, 4, 4), (8, 16, 2), (5, 16, 3), (16, 2, 1)],
+)
+def test_a_call_has_no_more_images_than_it_takes_and_no_more_prompts(size: int, images: int, together: int) -> None:
+    core = scheduler(profile(point("v", decode_images=images, max_prompts=16)))
+    for _ in range(6):
+        decode(core, admit(core, request(60.0, encodes=0, prompts=size)), size=size)
+    batch = only(core, 0.0)
+    assert len(batch.works) == together
+    assert batch.size == size * together
+
+
 def test_bulk_work_goes_in_chunks_when_nothing_interactive_waits() -> None:
     core = scheduler(replace(PAIR, shared=True))
     everything = admit(core, request(60.0, prompts=100, cached=frozenset({SLOW.name}), priority=Priority.BULK))

@@ -59,6 +59,7 @@ def fleets(draw: st.DrawFn) -> Fleet:
             finish=Line(0.0, 0.001),
             ratio=draw(st.sampled_from([1.0, 0.9, 0.5])),
             max_images=draw(st.sampled_from([1, 4])),
+            decode_images=draw(st.sampled_from([1, 2, 16])),
             max_prompts=draw(st.sampled_from([1, 16])),
         )
         for name, accuracy in (("a", 0.8), ("b", 0.7), ("c", 0.6))[: draw(st.integers(1, 3))]

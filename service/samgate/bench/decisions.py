@@ -168,7 +168,7 @@ def _device(slowness: float) -> DeviceProfile:
         OperatingPoint(
             f"v{place}", "f32", "none", Line(0.0, slowness * seconds), Line(slowness * 4e-5, slowness * 1e-4),
             Line(slowness * 4e-5, slowness * 8e-5), Line(3e-5, 8e-5), Line(0.0, 1e-5),
-            {"box": 0.76 - 0.03 * place, "point": 0.53 - 0.03 * place}, 1, 16,
+            {"box": 0.76 - 0.03 * place, "point": 0.53 - 0.03 * place}, 1, 2, 16,
         )
         for place, seconds in enumerate((0.0030, 0.0020, 0.0014, 0.0005))
     )  # fmt: skip

@@ -47,13 +47,11 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How much one call may hold: images, prompts (I × P), and calls of each kind at once.
-
-    Where ``max_images`` is 1, as on CPUs, decoder calls take one image, too: each further image costs as much as a call
-    of its own there, and its embedding would be copied.
-    """
+    """How much one call may hold: ``max_images`` an encoder's; ``decode_images`` and ``max_prompts`` (I × P) a
+    decoder's; and calls of each kind at once."""
 
     max_images: int
+    decode_images: int
     max_prompts: int
     parallel_calls: int
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,18 +23,42 @@ Graph = Callable[[Mapping[str, NDArray[Any]]], list[NDArray[Any]]]
 
 
 @dataclass(frozen=True, slots=True)
+class Decoder:
+    """A decoder's graph: ``whole`` has all of the engine's threads, each of ``parts`` has one, beside the others.
+
+    The operations of one prompt are so short that threads which share them wait for each other a good part of the time:
+    several prompts are done sooner when each thread has its own.
+    """
+
+    whole: Graph
+    parts: tuple[Graph, ...] = ()
+
+    def run(self, calls: Sequence[Mapping[str, NDArray[Any]]], executor: Executor) -> list[list[NDArray[Any]]]:
+        """The results of ``calls``: of one on all threads, of several, no more than there are parts, at once."""
+        if len(calls) == 1:
+            return [self.whole(calls[0])]
+        others = [executor.submit(part, call) for part, call in zip(self.parts[1:], calls[1:], strict=False)]
+        try:
+            first = self.parts[0](calls[0])
+        finally:
+            # Whatever becomes of it: a part that still runs can't be called.
+            wait(others)
+        return [first, *(other.result() for other in others)]
+
+
+@dataclass(frozen=True, slots=True)
 class LoadedGraphs:
     """The graphs of one variant, ready to run."""
 
     encoder: Graph
-    decoder: Graph
-    masked_decoder: Graph
-    survivors: Graph
+    decoder: Decoder
+    masked_decoder: Decoder
+    survivors: Decoder
 
 
 class EmbeddedEngine:
-    """Runs graphs on two threads: one for the encoder, one for the decoder, so that a prompt on a cached embedding
-    doesn't wait for the image that is being encoded."""
+    """Runs graphs on two lanes, one a stage, so that a prompt on a cached embedding doesn't wait for the image that is
+    being encoded."""
 
     def __init__(self, name: str, precision: str, graphs: LoadedGraphs, capacity: Capacity) -> None:
         self.name = name
@@ -42,12 +67,15 @@ class EmbeddedEngine:
         self._graphs = graphs
         self._encoding = ThreadPoolExecutor(1, thread_name_prefix=f"{name}-encode")
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix=f"{name}-decode")
+        self._beside = ThreadPoolExecutor(
+            max(1, len(graphs.decoder.parts) - 1), thread_name_prefix=f"{name}-decode-beside"
+        )
         self._closed = False
 
     async def encode(self, images: Images, deadline: float) -> list[FloatArray]:  # noqa: ARG002
         """See :meth:`samgate.engines.base.Engine.encode`."""
         inputs: dict[str, NDArray[Any]] = {"image": images.pixels, "valid": images.valid}
-        embeddings = (await self._run(self._encoding, self._graphs.encoder, inputs))[0]
+        embeddings = (await self._run(self._encoding, lambda: self._graphs.encoder(inputs)))[0]
         # One array each: a slice would keep the whole batch in memory for as long as one of its images is cached.
         return [one.copy() for one in embeddings] if len(embeddings) > 1 else [embeddings[0]]
 
@@ -58,12 +86,11 @@ class EmbeddedEngine:
         deadline: float,  # noqa: ARG002
     ) -> Decoded:
         """See :meth:`samgate.engines.base.Engine.decode`."""
-        inputs = _inputs(np.stack(embeddings) if len(embeddings) > 1 else embeddings[0][None], prompts)
-        graph = self._graphs.decoder
-        if prompts.masks is not None and prompts.has_mask is not None:
-            inputs |= {"mask_input": prompts.masks, "has_mask": prompts.has_mask}
-            graph = self._graphs.masked_decoder
-        masks, ious = await self._run(self._decoding, graph, inputs)
+        graph = self._graphs.decoder if prompts.masks is None else self._graphs.masked_decoder
+        axis = 0 if len(embeddings) > 1 else 1
+        calls = [_inputs(*part) for part in divide(embeddings, prompts, len(graph.parts))]
+        results = await self._run(self._decoding, lambda: graph.run(calls, self._beside))
+        masks, ious = (_joined([result[index] for result in results], axis) for index in range(2))
         return Decoded(masks, ious)
 
     async def survivors(
@@ -74,9 +101,14 @@ class EmbeddedEngine:
         deadline: float,  # noqa: ARG002
     ) -> Survivors:
         """See :meth:`samgate.engines.base.Engine.survivors`."""
-        inputs = _inputs(embedding[None], prompts) | {"min_iou": np.array([min_iou], np.float32)}
-        masks, kept, ious = await self._run(self._decoding, self._graphs.survivors, inputs)
-        return Survivors(masks, kept, ious[0])
+        graph = self._graphs.survivors
+        least = {"min_iou": np.array([min_iou], np.float32)}
+        calls = [_inputs(*part) | least for part in divide([embedding], prompts, len(graph.parts))]
+        results = await self._run(self._decoding, lambda: graph.run(calls, self._beside))
+        masks, kept, ious = ([result[index] for result in results] for index in range(3))
+        before = accumulate((call["point_coords"].shape[1] for call in calls[:-1]), initial=0)
+        kept = [one + np.array([first, 0], np.int32) for one, first in zip(kept, before, strict=True)]
+        return Survivors(_joined(masks, 0), _joined(kept, 0), _joined(ious, 1)[0])
 
     async def healthy(self) -> bool:
         """Runs in this process: as healthy as the process, until closed."""
@@ -85,15 +117,13 @@ class EmbeddedEngine:
     async def close(self) -> None:
         """See :meth:`samgate.engines.base.Engine.close`."""
         self._closed = True
-        for executor in (self._encoding, self._decoding):
+        for executor in (self._encoding, self._decoding, self._beside):
             await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
 
-    async def _run(
-        self, executor: ThreadPoolExecutor, graph: Graph, inputs: Mapping[str, NDArray[Any]]
-    ) -> list[NDArray[Any]]:
+    async def _run(self, executor: ThreadPoolExecutor, run: Callable[[], T]) -> T:
         if self._closed:
             raise Unavailable("the engine is closed")
-        call = asyncio.get_running_loop().run_in_executor(executor, graph, inputs)
+        call = asyncio.get_running_loop().run_in_executor(executor, run)
         try:
             return await asyncio.shield(call)
         except asyncio.CancelledError:
@@ -104,5 +134,49 @@ class EmbeddedEngine:
             raise Unavailable(f"{self.name} could not run the graph: {error}") from error
 
 
-def _inputs(embeddings: FloatArray, prompts: Prompts) -> dict[str, NDArray[Any]]:
-    return {"image_embedding": embeddings, "point_coords": prompts.coords, "point_labels": prompts.labels}
+def divide(
+    embeddings: Sequence[FloatArray], prompts: Prompts, parts: int
+) -> list[tuple[Sequence[FloatArray], Prompts]]:
+    """A decoder call as one, or as up to ``parts`` of equal size, in order, for as many threads.
+
+    Several images are divided by image, so that their embeddings needn't be copied into one array; prompts on one image
+    where there is at least one for each thread.
+    """
+    images, count = len(embeddings), prompts.coords.shape[1]
+    if images > 1 and parts > 1:
+        ends = _ends(images, min(images, parts))
+        return [(embeddings[start:end], _slice(prompts, 0, start, end)) for start, end in ends]
+    if images == 1 and count >= parts > 1:
+        return [(embeddings, _slice(prompts, 1, start, end)) for start, end in _ends(count, parts)]
+    return [(embeddings, prompts)]
+
+
+def _ends(count: int, parts: int) -> list[tuple[int, int]]:
+    ends = [count * part // parts for part in range(parts + 1)]
+    return list(pairwise(ends))
+
+
+def _slice(prompts: Prompts, axis: int, start: int, end: int) -> Prompts:
+    place = (slice(None),) * axis + (slice(start, end),)
+    return Prompts(
+        np.ascontiguousarray(prompts.coords[place]),
+        np.ascontiguousarray(prompts.labels[place]),
+        None if prompts.masks is None else np.ascontiguousarray(prompts.masks[place]),
+        None if prompts.has_mask is None else np.ascontiguousarray(prompts.has_mask[place]),
+    )
+
+
+def _inputs(embeddings: Sequence[FloatArray], prompts: Prompts) -> dict[str, NDArray[Any]]:
+    stacked = np.stack(embeddings) if len(embeddings) > 1 else embeddings[0][None]
+    inputs: dict[str, NDArray[Any]] = {
+        "image_embedding": stacked,
+        "point_coords": prompts.coords,
+        "point_labels": prompts.labels,
+    }
+    if prompts.masks is not None and prompts.has_mask is not None:
+        inputs |= {"mask_input": prompts.masks, "has_mask": prompts.has_mask}
+    return inputs
+
+
+def _joined(arrays: Sequence[NDArray[Any]], axis: int) -> NDArray[Any]:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis)

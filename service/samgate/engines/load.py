@@ -14,7 +14,7 @@ from typing import Protocol, cast
 from samgate.config import EngineSettings, Settings
 from samgate.engines.base import Capacity, Engine
 from samgate.engines.cpu import DECODE_PROMPTS, ENCODE_BATCH, usable_cores
-from samgate.engines.embedded import EmbeddedEngine, Graph, LoadedGraphs
+from samgate.engines.embedded import Decoder, EmbeddedEngine, Graph, LoadedGraphs
 from samgate.engines.graphs import RUNTIMES, RuntimeName, runtime_graphs
 from samgate.errors import InvalidArgument
 from samgate.variants.graphs import GraphName
@@ -27,6 +27,8 @@ class _Runtime(Protocol):
     NAME: str
 
     def load_graph(self, path: Path, precision: str, threads: int, batch: int | None = None) -> Graph: ...
+
+    def load_side_by_side(self, path: Path, precision: str, count: int) -> tuple[Graph, ...]: ...
 
 
 def wants_triton(settings: EngineSettings) -> bool:
@@ -66,19 +68,24 @@ def load_embedded(spec: VariantSpec, settings: EngineSettings, report: Callable[
     threads = settings.threads or usable_cores()
     capacity = Capacity(
         max_images=settings.max_encode_batch or ENCODE_BATCH,
+        # As many as are decoded at once: further ones would only wait for them.
+        decode_images=threads,
         max_prompts=settings.max_decode_prompts or DECODE_PROMPTS,
         parallel_calls=1,
     )
     runtime = cast("_Runtime", importlib.import_module(f"samgate.engines.{name}"))
 
-    def load(graph: GraphName, batch: int | None = None) -> Graph:
-        return runtime.load_graph(graphs.files[graph], graphs.hints[graph], threads, batch)
+    def decoder(graph: GraphName) -> Decoder:
+        file, hint = graphs.files[graph], graphs.hints[graph]
+        whole = runtime.load_graph(file, hint, threads)
+        return Decoder(whole, runtime.load_side_by_side(file, hint, threads) if threads > 1 else ())
 
+    batch = 1 if capacity.max_images == 1 else None
     loaded = LoadedGraphs(
-        encoder=load("encoder", 1 if capacity.max_images == 1 else None),
-        decoder=load("decoder"),
-        masked_decoder=load("masked_decoder"),
-        survivors=load("survivors"),
+        encoder=runtime.load_graph(graphs.files["encoder"], graphs.hints["encoder"], threads, batch),
+        decoder=decoder("decoder"),
+        masked_decoder=decoder("masked_decoder"),
+        survivors=decoder("survivors"),
     )
     return EmbeddedEngine(runtime.NAME, graphs.plan, loaded, capacity)
 

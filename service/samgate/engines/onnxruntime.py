@@ -32,7 +32,13 @@ def load_graph(path: Path, precision: str, threads: int, batch: int | None = Non
     except Exception as error:
         raise CompileError(f"ONNX Runtime can't load {path.name}: {error}") from error
 
+    # Sessions may be called by several threads at once; one of one thread runs on its caller's.
     def run(inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         return cast("list[NDArray[Any]]", session.run(None, dict(inputs)))
 
     return run
+
+
+def load_side_by_side(path: Path, precision: str, count: int) -> tuple[Graph, ...]:
+    """``count`` times the graph of :func:`load_graph`, to be called at once: each has one thread. Raises as it does."""
+    return (load_graph(path, precision, 1),) * count

@@ -108,10 +108,12 @@ def _record(stored: StoredProfile | None, spec: VariantSpec, engine: Engine) -> 
 
 def _fits(record: PointRecord, spec: VariantSpec, engine: Engine) -> bool:
     capacity = engine.capacity
-    return (record.graphs, record.point.engine, record.point.max_images, record.point.max_prompts) == (
+    point = record.point
+    return (record.graphs, point.engine, point.max_images, point.decode_images, point.max_prompts) == (
         graphs_identity(spec, engine),
         engine.name,
         capacity.max_images,
+        capacity.decode_images,
         capacity.max_prompts,
     )
 

@@ -12,7 +12,7 @@ from samgate.profiles.fingerprint import Fingerprint
 from samgate.profiles.stored import MEASURED, PUBLISHED, QUICK, PointRecord, StoredProfile
 from samgate.scheduling.profile import PROMPT_KINDS, Line, OperatingPoint
 
-SCHEMA = 1
+SCHEMA = 2
 MAX_BYTES = 2**20
 _LINES = ("encode", "decode", "survivors", "prepare", "finish")
 _MAX_POINTS = 256
@@ -98,6 +98,7 @@ def _record(fields: Fields) -> PointRecord:
         finish=lines["finish"],
         accuracy={kind: accuracy.number(kind, 0, 1) for kind in PROMPT_KINDS},
         max_images=fields.whole("max_images", 1, 65536),
+        decode_images=fields.whole("decode_images", 1, 65536),
         max_prompts=fields.whole("max_prompts", 1, 65536),
     )
     accuracy.end()
@@ -157,6 +158,7 @@ def _entry(record: PointRecord) -> dict[str, Any]:
         "created": record.created,
         "graphs": record.graphs,
         "max_images": point.max_images,
+        "decode_images": point.decode_images,
         "max_prompts": point.max_prompts,
         **{name: asdict(getattr(point, name)) for name in _LINES},
         "accuracy": {kind: point.accuracy[kind] for kind in PROMPT_KINDS},

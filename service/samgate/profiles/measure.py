@@ -152,6 +152,7 @@ async def measure_point(
         finish=samples.line("finish", effort.origin),
         accuracy=known_accuracy(spec, engine.precision).miou,
         max_images=engine.capacity.max_images,
+        decode_images=engine.capacity.decode_images,
         max_prompts=engine.capacity.max_prompts,
     )
     elsewhere = engine.name == "triton" or not samples.encode_s

@@ -42,8 +42,9 @@ class PointRecord:
         """Whether it is about ``point``'s graphs, in calls of the same size."""
         return (self.point.name, self.point.engine, self.graphs) == (point.name, point.engine, graphs) and (
             self.point.max_images,
+            self.point.decode_images,
             self.point.max_prompts,
-        ) == (point.max_images, point.max_prompts)
+        ) == (point.max_images, point.decode_images, point.max_prompts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from samgate.scheduling.device import STAGES, Batch, Device, Stage
 from samgate.scheduling.fairness import ConcurrencyLimit, FairShares
 from samgate.scheduling.learning import Decaying, EncodeBudget, LoadPrice, PredictionError
 from samgate.scheduling.policy import POLICIES, Policy
-from samgate.scheduling.prediction import BULK, DECODE, ENCODE, Plan, Timing, View, chunk_size, plan
+from samgate.scheduling.prediction import BULK, DECODE, ENCODE, Plan, Timing, View, chunk_size, decode_limit, plan
 from samgate.scheduling.profile import DeviceProfile, Line, OperatingPoint
 from samgate.scheduling.queue import Priority, Work
 from samgate.scheduling.request import Encode, Job, Reason, Refusal, Refused, Request, Step, Ticket
@@ -320,7 +320,7 @@ class Scheduler:
                 return
             if device.holds(stage, head, line(head.size), now):
                 return
-            limit = point.max_images if stage == "encode" else self.chunk(point, head.priority)
+            limit = point.max_images if stage == "encode" else self._most(point, head)
             if (wake := self._linger(head, line, limit, device, stage, now)) is not None:
                 step.wake = wake if step.wake is None else min(step.wake, wake)
                 return
@@ -332,6 +332,11 @@ class Scheduler:
                 self._started(work, now)
             device.start(batch)
             step.start.append(batch)
+
+    def _most(self, point: OperatingPoint, head: Work[Job]) -> int:
+        """The most prompts of a call that begins with ``head``."""
+        chunk = self.chunk(point, head.priority)
+        return chunk if head.priority is Priority.BULK else decode_limit(point, head.size, chunk)
 
     def _started(self, work: Work[Job], now: float) -> None:
         job = work.payload

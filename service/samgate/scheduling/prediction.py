@@ -25,6 +25,12 @@ def marginal(line: Line, count: int, limit: int, waiting: int) -> float:
     return line.fixed_s * calls + line.each_s * count
 
 
+def decode_limit(point: OperatingPoint, size: int, chunk: int) -> int:
+    """The most prompts of an interactive decoder call that begins with a piece of ``size`` prompts, where a piece has
+    at most ``chunk``: its mates are on images of their own, or all on the same where a call takes one image alone."""
+    return chunk if point.decode_images == 1 else min(chunk, size * point.decode_images)
+
+
 def chunk_size(point: OperatingPoint, longest_s: float) -> int:
     """Prompts of SegEvery in one call, such that it holds the device for at most ``longest_s``; at least 1."""
     line = point.survivors
@@ -157,9 +163,10 @@ def plan(request: Request, view: View, point: OperatingPoint, joins: Encode | No
     if request.prompts:
         line = point.survivors if request.everything else point.decode
         # Others' prompts share a call only where that takes several images.
-        alone = request.priority is Priority.BULK or point.max_images == 1
+        alone = request.priority is Priority.BULK or point.decode_images == 1
         waiting = 0 if alone else view.waiting[DECODE]
-        decode_s = marginal(line, request.prompts, chunk, waiting)
+        limit = chunk if alone else decode_limit(point, request.prompts, chunk)
+        decode_s = marginal(line, request.prompts, limit, waiting)
     accuracy = point.accuracy[request.kind]
     value = accuracy - price * (encode_s + decode_s)
     return Plan(view, point, accuracy, joins, encodes, chunk, encode_s, decode_s, value)

@@ -37,8 +37,8 @@ class OperatingPoint:
 
     ``encode`` is by images, ``decode`` by prompts (I × P), ``survivors`` by prompts of SegEvery; ``prepare`` is what
     happens to an image before it is encoded (decode, resize), by megapixels; ``finish`` what happens to logits after
-    the decoder (masks, formats), by prompts. ``accuracy`` is mIoU, 0 to 1. ``max_images`` and ``max_prompts`` bound a
-    call.
+    the decoder (masks, formats), by prompts. ``accuracy`` is mIoU, 0 to 1. ``max_images``
+    bounds an encoder call; ``decode_images`` and ``max_prompts`` bound a decoder call.
     """
 
     variant: str
@@ -51,6 +51,7 @@ class OperatingPoint:
     finish: Line
     accuracy: Mapping[PromptKind, float]
     max_images: int
+    decode_images: int
     max_prompts: int
     name: str = field(init=False, compare=False)
     """``variant:precision``, which requests may name."""

@@ -63,7 +63,7 @@ class Admitted:
         """Masks for ``group`` (I = 1)."""
         work = DecodeWork(embedding.values, group.prompts)
         # Where a call takes one image, requests for the same image can share it; elsewhere those of equal shape can.
-        alone = self.model.engine.capacity.max_images == 1
+        alone = self.model.engine.capacity.decode_images == 1
         key = (self.trace.handle, *group.key[1:]) if alone else group.key
         result: Decoded = await self._run(len(group.indices), key, work)
         return result

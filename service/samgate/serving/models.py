@@ -70,7 +70,7 @@ class Model:
 
     async def _decode(self, works: list[DecodeWork], deadline: float) -> list[Decoded]:
         groups = [work.prompts for work in works]
-        if self.engine.capacity.max_images == 1:
+        if self.engine.capacity.decode_images == 1:
             decoded = await self.engine.decode([works[0].embedding], join(groups), deadline)
             ends = np.cumsum([group.coords.shape[1] for group in groups])
             parts = [slice(end - group.coords.shape[1], end) for group, end in zip(groups, ends, strict=True)]

@@ -152,7 +152,7 @@ class Gateway:
             flow.left -= size
             # As in the gateway: where a call takes several images, those with equally many prompts share one; elsewhere
             # prompts for the same image do.
-            mates = flow.arrival.image if flow.ticket.point.max_images == 1 else size
+            mates = flow.arrival.image if flow.ticket.point.decode_images == 1 else size
             work = self._submit(flow, "decode", size, ("survivors", flow.number) if bulk else ("decoder", mates), flow)
             if work is not None:
                 flow.works.add(work)

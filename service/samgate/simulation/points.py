@@ -43,14 +43,17 @@ def _point(section: Section, common: dict[str, Line], ratio: float) -> Operating
     accuracy = section.section("accuracy")
     accuracies = {kind: accuracy.number(kind, 0, 1) for kind in PROMPT_KINDS}
     accuracy.end()
+    max_images = section.whole("max_images", 1, 65536, default=1)
+    max_prompts = section.whole("max_prompts", 1, 65536, default=16)
     point = OperatingPoint(
         variant=variant,
         precision=precision,
         engine=engine,
         **lines,
         accuracy=accuracies,
-        max_images=section.whole("max_images", 1, 65536, default=1),
-        max_prompts=section.whole("max_prompts", 1, 65536, default=16),
+        max_images=max_images,
+        decode_images=section.whole("decode_images", 1, 65536, default=1 if max_images == 1 else max_prompts),
+        max_prompts=max_prompts,
     )
     section.end()
     return point

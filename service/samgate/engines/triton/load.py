@@ -25,9 +25,13 @@ def connect(spec: VariantSpec, settings: Settings, report: Callable[[str], None]
     triton = settings.triton
     urls = endpoints(triton.endpoints)
     served = ask(spec, urls, triton.connect_timeout_s, report)
+    max_images = min(settings.engine.max_encode_batch or served.best_images, served.max_images)
+    max_prompts = settings.engine.max_decode_prompts or served.best_prompts
     capacity = Capacity(
-        max_images=min(settings.engine.max_encode_batch or served.best_images, served.max_images),
-        max_prompts=settings.engine.max_decode_prompts or served.best_prompts,
+        max_images=max_images,
+        # On CPUs a further image costs as much as a call of its own, and its embedding would be copied.
+        decode_images=1 if max_images == 1 else max_prompts,
+        max_prompts=max_prompts,
         parallel_calls=max(1, triton.calls_per_instance * served.instances * len(urls)),
     )
     fallback = None

@@ -1,0 +1,197 @@
+"""Embedded engines over made-up graphs: how a decoder call is divided over threads, and put together again."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from threading import Barrier, BrokenBarrierError
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from samgate.domain import FloatArray
+from samgate.engines.base import Capacity, Decoded, Prompts
+from samgate.engines.embedded import Decoder, EmbeddedEngine, LoadedGraphs, divide
+from samgate.errors import Unavailable
+
+Inputs = Mapping[str, NDArray[Any]]
+PARTS = 2
+
+
+def decode(inputs: Inputs) -> list[NDArray[Any]]:
+    """Masks of one pixel: its embedding's number and its point's coordinates, mask input included."""
+    coords, image = inputs["point_coords"], inputs["image_embedding"][:, 0, 0, 0]
+    masks = np.broadcast_to(image[:, None, None], (*coords.shape[:2], 4)) + coords.sum((2, 3))[..., None]
+    if "mask_input" in inputs:
+        masks = masks + inputs["mask_input"][..., 0, 0]
+    masks = masks.astype(np.float32)
+    return [masks[..., None, None], masks]
+
+
+def survive(inputs: Inputs) -> list[NDArray[Any]]:
+    """Candidates are worth their point's x, tenths less each."""
+    ious = inputs["point_coords"][0, :, 0, 0, None] - np.arange(3, dtype=np.float32) / 10
+    kept = np.argwhere(ious > inputs["min_iou"][0]).astype(np.int32)
+    return [ious[kept[:, 0], kept[:, 1], None, None], kept, ious[None].astype(np.float32)]
+
+
+def embedding(number: float) -> FloatArray:
+    return np.full((256, 64, 64), number, np.float32)
+
+
+def prompts(images: int, count: int, *, masked: bool = False) -> Prompts:
+    coords = np.arange(images * count * 4, dtype=np.float32).reshape(images, count, 2, 2)
+    masks = np.ones((images, count, 1, 1, 1), np.float32) if masked else None
+    has_mask = np.ones((images, count), np.float32) if masked else None
+    return Prompts(coords, np.ones((images, count, 2), np.int32), masks, has_mask)
+
+
+def engine(decoder: Decoder, survivors: Decoder | None = None) -> EmbeddedEngine:
+    loaded = LoadedGraphs(
+        encoder=lambda inputs: [np.zeros((1, 256, 64, 64), np.float32)],
+        decoder=decoder,
+        masked_decoder=decoder,
+        survivors=survivors or decoder,
+    )
+    return EmbeddedEngine("made up", "f32", loaded, Capacity(1, PARTS, 16, 1))
+
+
+def unreached(inputs: Inputs) -> list[NDArray[Any]]:
+    raise AssertionError("the whole graph isn't for this call")
+
+
+@given(images=st.integers(1, 9), count=st.integers(1, 20), parts=st.integers(0, 8), masked=st.booleans())
+def test_parts_hold_everything_once_in_order_and_equally(images: int, count: int, parts: int, masked: bool) -> None:
+    whole, embeddings = prompts(images, count, masked=masked), [embedding(number) for number in range(images)]
+    found = divide(embeddings, whole, parts)
+    axis = 0 if images > 1 else 1
+    assert len(found) <= max(1, parts)
+    assert np.array_equal(np.concatenate([part.coords for _, part in found], axis), whole.coords)
+    assert np.array_equal(np.concatenate([part.labels for _, part in found], axis), whole.labels)
+    sizes = [part.coords.shape[axis] for _, part in found]
+    assert max(sizes) - min(sizes) <= 1
+    assert min(sizes) > 0
+    for mine, part in found:
+        assert len(mine) == part.coords.shape[0]
+        assert part.coords.flags.c_contiguous
+        assert (part.masks is not None) == (part.has_mask is not None) == masked
+    if images > 1:
+        assert [one for mine, _ in found for one in mine] == embeddings
+    if parts > 1:
+        assert len(found) == (min(images, parts) if images > 1 else parts if count >= parts else 1)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("images", "count"), [(2, 1), (3, 1), (2, 3), (1, 2), (1, 5)])
+async def test_several_prompts_are_decoded_at_once_and_put_together(images: int, count: int, masked: bool) -> None:
+    together = Barrier(PARTS)
+
+    def part(inputs: Inputs) -> list[NDArray[Any]]:
+        together.wait(timeout=10)
+        return decode(inputs)
+
+    made = engine(Decoder(unreached, (part, part)))
+    asked, embeddings = prompts(images, count, masked=masked), [embedding(1000.0 * number) for number in range(images)]
+    found = await made.decode(embeddings, asked, math.inf)
+    alone = await engine(Decoder(decode)).decode(embeddings, asked, math.inf)
+    assert np.array_equal(found.low_res_masks, alone.low_res_masks)
+    assert np.array_equal(found.iou_predictions, alone.iou_predictions)
+    assert found.low_res_masks.shape == (images, count, 4, 1, 1)
+    await made.close()
+
+
+async def test_one_prompt_has_all_threads() -> None:
+    made = engine(Decoder(decode, (unreached, unreached)))
+    found = await made.decode([embedding(5.0)], prompts(1, 1), math.inf)
+    assert found.iou_predictions.tolist() == [[[11.0] * 4]]
+    await made.close()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 16])
+async def test_survivors_keep_their_prompts_numbers(count: int) -> None:
+    made = engine(Decoder(decode), Decoder(survive, (survive, survive)))
+    found = await made.survivors(embedding(0.0), prompts(1, count), 7.85, math.inf)
+    alone = await engine(Decoder(decode), Decoder(survive)).survivors(embedding(0.0), prompts(1, count), 7.85, math.inf)
+    assert found.ious.shape == (count, 3)
+    assert np.array_equal(found.ious, alone.ious)
+    assert np.array_equal(found.kept, alone.kept)
+    assert found.kept.dtype == np.int32
+    assert np.array_equal(found.masks, alone.masks)
+    if count == 3:
+        assert found.kept.tolist() == [[2, 0], [2, 1]]
+    await made.close()
+
+
+@pytest.mark.parametrize("failing", range(PARTS))
+async def test_a_part_that_fails_fails_the_call_after_the_others_have_ended(failing: int) -> None:
+    ended: list[int] = []
+
+    def part(number: int) -> Any:
+        def run(inputs: Inputs) -> list[NDArray[Any]]:
+            if number == failing:
+                raise RuntimeError("out of memory")
+            ended.append(number)
+            return decode(inputs)
+
+        return run
+
+    made = engine(Decoder(decode, tuple(part(number) for number in range(PARTS))))
+    with pytest.raises(Unavailable, match="made up could not run the graph: out of memory"):
+        await made.decode([embedding(0.0)], prompts(1, 4), math.inf)
+    assert ended == [1 - failing]
+    assert (await made.decode([embedding(0.0)], prompts(1, 1), math.inf)).iou_predictions.shape == (1, 1, 4)
+    await made.close()
+
+
+async def test_calls_made_at_once_take_turns() -> None:
+    """A part is called by one thread at a time, whoever asks."""
+    busy: list[int] = []
+
+    def part(number: int) -> Any:
+        def run(inputs: Inputs) -> list[NDArray[Any]]:
+            assert number not in busy, "called while it runs"
+            busy.append(number)
+            try:
+                return decode(inputs)
+            finally:
+                busy.remove(number)
+
+        return run
+
+    made = engine(Decoder(decode, tuple(part(number) for number in range(PARTS))))
+
+    async def ask(number: int) -> Decoded:
+        return await made.decode([embedding(number)], prompts(1, 2), math.inf)
+
+    found = await asyncio.gather(*(ask(number) for number in range(20)))
+    assert [float(one.iou_predictions[0, 0, 0]) for one in found] == [6.0 + number for number in range(20)]
+    await made.close()
+
+
+async def test_closing_lets_the_parts_finish() -> None:
+    begun, go_on = asyncio.Event(), Barrier(PARTS + 1)
+    loop = asyncio.get_running_loop()
+
+    def part(inputs: Inputs) -> list[NDArray[Any]]:
+        loop.call_soon_threadsafe(begun.set)
+        try:
+            go_on.wait(timeout=10)
+        except BrokenBarrierError as error:
+            raise RuntimeError("nobody came") from error
+        return decode(inputs)
+
+    made = engine(Decoder(decode, (part, part)))
+    call = asyncio.create_task(made.decode([embedding(0.0)], prompts(1, 2), math.inf))
+    await begun.wait()
+    closing = asyncio.create_task(made.close())
+    await asyncio.sleep(0)
+    await asyncio.to_thread(go_on.wait, 10)
+    assert (await call).iou_predictions.shape == (1, 2, 4)
+    await closing
+    with pytest.raises(Unavailable, match="closed"):
+        await made.decode([embedding(0.0)], prompts(1, 2), math.inf)
