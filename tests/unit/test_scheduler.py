@@ -119,6 +119,21 @@ def test_no_admitted_request_is_pushed_past_its_deadline() -> None:
     assert 0.0 < (refusal.retry_after_s or 0.0) < 0.6
 
 
+def test_clicks_delay_an_image_on_a_shared_device_only_when_they_are_more_urgent() -> None:
+    def after_clicks(seconds: float) -> Ticket | Refusal:
+        core = scheduler(replace(profile(FAST), shared=True))
+        for _ in range(10):
+            decode(core, admit(core, request(seconds, encodes=0)))
+        return core.admit(request(0.15, image="another"), 0.0)
+
+    image = after_clicks(5.0)
+    assert isinstance(image, Ticket)
+    assert image.finish == pytest.approx(0.11)
+    refused = after_clicks(0.12)
+    assert isinstance(refused, Refusal)
+    assert refused.reason is Refused.BUSY
+
+
 def test_identical_images_are_one_encode_that_inherits_the_urgency() -> None:
     core = scheduler(profile(SLOW))
     blocker = encode(core, admit(core, request(2.0, image="x")))
@@ -386,3 +401,8 @@ def test_chunks_are_as_long_as_may_be_waited_for() -> None:
     assert chunk_size(point("v", decode=Line(0.004, 0.01)), 0.04) == 3
     assert chunk_size(point("v", decode=Line(0.1, 0.01)), 0.04) == 1
     assert chunk_size(point("v", decode=Line(0.0, 0.0001)), 0.04) == 16
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(2, 6), (3, 6), (4, 4), (7, 7), (8, 7)])
+def test_chunks_give_every_thread_as_many_prompts(threads: int, expected: int) -> None:
+    assert chunk_size(point("v", decode=Line(0.0, 0.005), decode_images=threads), 0.036) == expected

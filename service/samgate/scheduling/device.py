@@ -75,8 +75,6 @@ class Device:
         self.queues: dict[Stage, BatchQueue[Any]] = {stage: BatchQueue(max_waiting) for stage in STAGES}
         self.running: dict[Stage, list[Batch]] = {stage: [] for stage in STAGES}
         self.available = True
-        self.decoding = Decaying(_BUSY_MEMORY_S, now)
-        """Seconds of the device that decodes have had."""
         self._busy = Decaying(_BUSY_MEMORY_S, now)
         self._interactive = Decaying(_SHARE_MEMORY_S, now)
         self._pace = 1.0
@@ -107,16 +105,13 @@ class Device:
         self._now = now
         both = self.profile.shared and all(self.running.values())
         share = elapsed / 2 if both else elapsed
-        for stage, batches in self.running.items():
+        for batches in self.running.values():
             for batch in batches:
                 batch.attained += share
-            if batches:
+            if batches and batches[0].interactive:
                 worked = share * len(batches) / self.profile.instances
-                if stage == "decode":
-                    self.decoding.add(worked, now)
-                if batches[0].interactive:
-                    self._busy.add(worked, now)
-                    self._interactive.add(worked, now)
+                self._busy.add(worked, now)
+                self._interactive.add(worked, now)
 
     def busy(self, now: float) -> float:
         """The share of its time that interactive work has had in the last moments, 0 to 1."""

@@ -35,7 +35,9 @@ def chunk_size(point: OperatingPoint, longest_s: float) -> int:
     """Prompts of SegEvery in one call, such that it holds the device for at most ``longest_s``; at least 1."""
     line = point.survivors
     fit = int((longest_s - line.fixed_s) / line.each_s) if line.each_s > 0 else point.max_prompts
-    return max(1, min(point.max_prompts, fit))
+    fit = max(1, min(point.max_prompts, fit))
+    # As many for each thread: one prompt more takes as long as one more for each would.
+    return fit - fit % point.decode_images if fit > point.decode_images else fit
 
 
 class View:
@@ -55,8 +57,6 @@ class View:
         """Seconds of interactive encodes and decodes, those under way included."""
         self.waiting = (len(device.queues["encode"]), len(device.queues["decode"]))
         self.overhead_s = device.profile.overhead_s
-        self.decoding = device.decoding.rate(now) if self.shared else 0.0
-        """The share of the device that decodes have had lately: those to come will slow encodes down as much."""
         self._slots: dict[float, int] = {}
         self._peaks: dict[int, NDArray[np.float64]] = {}
         self._beside: NDArray[np.float64] | None = None
@@ -209,17 +209,19 @@ def finish(request: Request, plan: Plan, timed: Timing) -> float:
         seconds = timed.head_s + pace * (ahead / view.instances + plan.encode_s + plan.decode_s) / share
         timed.finish = view.now + seconds + timed.tail_s + timed.margin_s
         return timed.finish
-    encodes, decodes = view.work[0] / view.instances, view.work[1] / view.instances
+    encodes = view.work[0] / view.instances
     encoded = behind = 0.0
     if plan.joins is not None:
         encoded = max(plan.joins.finish - view.now, 0.0)
     elif plan.encode_s > 0:
-        own, beside = plan.encode_s, decodes if view.shared else 0.0
+        own, beside = plan.encode_s, 0.0
+        if view.shared:
+            # Less urgent decodes don't go beside it where it can't spare the time.
+            beside = (view.left[1] + timeline.before(DECODE, timed.encode_slot)) / view.instances
         ahead = (view.left[0] + timeline.before(ENCODE, timed.encode_slot)) / view.instances
         behind = encodes - ahead
-        x, coming = ahead + own, view.decoding
-        alone = own + min(own, beside + coming * own)
-        encoded = max(timed.head_s + pace * alone, pace * (x + min(x, beside + coming * x)))
+        x = ahead + own
+        encoded = max(timed.head_s + pace * (own + min(own, beside)), pace * (x + min(x, beside)))
     decoded = encoded
     if plan.decode_s > 0:
         own, beside = plan.decode_s, encodes + plan.encode_s if view.shared else 0.0
@@ -243,7 +245,5 @@ def shortage(request: Request, plan: Plan, timed: Timing) -> float:
     for row, seconds, slot in (ENCODE, plan.encode_s, timed.encode_slot), (DECODE, plan.decode_s, timed.decode_slot):
         if seconds <= 0:
             continue
-        # Decodes that are yet to come will be as many as lately, and some of them more urgent.
-        coming = view.decoding * seconds if row == ENCODE else 0.0
-        missing = max(missing, seconds + coming - view.room(row, slot))
+        missing = max(missing, seconds - view.room(row, slot))
     return max(0.0, missing)
