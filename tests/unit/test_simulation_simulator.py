@@ -200,6 +200,24 @@ def test_bisection_finds_the_highest_rate_that_passes() -> None:
     assert capacity(lambda rate: 1.0 if rate <= 0.01 else 0.9, start=1.0).rate == pytest.approx(0.01, rel=0.02)
 
 
+@pytest.mark.parametrize(("nearly", "expected"), [(0.95, 12.3), (1.0, 3.0)])
+def test_a_rate_that_all_but_passes_has_a_second_chance_if_wanted(nearly: float, expected: float) -> None:
+    tried: list[float] = []
+
+    def attainment(rate: float) -> float:
+        """A spell spoils the first trial of every rate from 4 on; above 12.3 there is no chance."""
+        tried.append(rate)
+        if rate > 12.3:
+            return 0.5
+        return 0.96 if rate > 3.0 and tried.count(rate) == 1 else 1.0
+
+    found = capacity(attainment, start=3.0, nearly=nearly, precision=0.02)
+    assert found.rate == pytest.approx(expected, rel=0.02)
+    assert [rate for rate, _ in found.trials] == tried
+    assert max(tried.count(rate) for rate in tried) == (2 if nearly < 1.0 else 1)
+    assert len(capacity(attainment, start=3.0, nearly=nearly, most_trials=5).trials) <= 5
+
+
 def test_at_twice_the_capacity_ours_answers_at_least_as_many_on_time_as_each_other_policy() -> None:
     # The fastest point alone has room for about 12 cold requests a second.
     classes = (
