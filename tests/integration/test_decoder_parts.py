@@ -29,6 +29,10 @@ pytestmark = pytest.mark.usefixtures("installed")
 async def engine(request: pytest.FixtureRequest) -> AsyncIterator[EmbeddedEngine]:
     made = load_embedded(SPEC, EngineSettings(name=request.param, precision="f32", threads=2), lambda line: None)
     assert isinstance(made, EmbeddedEngine)
+    # Else both sides of every comparison would be the same call.
+    decoders = (made._graphs.decoder, made._graphs.masked_decoder, made._graphs.survivors)
+    assert [len(graph.parts) for graph in decoders] == [2, 2, 2]
+    assert made.capacity.decode_images == 2
     yield made
     await made.close()
 

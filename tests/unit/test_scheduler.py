@@ -10,7 +10,6 @@ import pytest
 from samgate.scheduling.core import Options, Scheduler
 from samgate.scheduling.device import Batch
 from samgate.scheduling.policy import POLICIES
-from samgate.scheduling.prediction import chunk_size
 from samgate.scheduling.profile import DeviceProfile, Line
 from samgate.scheduling.queue import Priority, Work
 from samgate.scheduling.request import Job, Reason, Refusal, Refused, Request, Ticket
@@ -395,14 +394,3 @@ def test_a_device_that_is_down_is_not_chosen() -> None:
     assert admit(core, request(1.0)).device.name == "b"
     core.devices["b"].available = False
     assert refuse(core, request(1.0)).reason is Refused.DOWN
-
-
-def test_chunks_are_as_long_as_may_be_waited_for() -> None:
-    assert chunk_size(point("v", decode=Line(0.004, 0.01)), 0.04) == 3
-    assert chunk_size(point("v", decode=Line(0.1, 0.01)), 0.04) == 1
-    assert chunk_size(point("v", decode=Line(0.0, 0.0001)), 0.04) == 16
-
-
-@pytest.mark.parametrize(("threads", "expected"), [(2, 6), (3, 6), (4, 4), (7, 7), (8, 7)])
-def test_chunks_give_every_thread_as_many_prompts(threads: int, expected: int) -> None:
-    assert chunk_size(point("v", decode=Line(0.0, 0.005), decode_images=threads), 0.036) == expected

@@ -205,7 +205,7 @@ def test_a_rate_that_all_but_passes_has_a_second_chance_if_wanted(nearly: float,
     tried: list[float] = []
 
     def attainment(rate: float) -> float:
-        """A spell spoils the first trial of every rate from 4 on; above 12.3 there is no chance."""
+        """A spell spoils the first trial of every rate above 3; above 12.3 there is no chance."""
         tried.append(rate)
         if rate > 12.3:
             return 0.5

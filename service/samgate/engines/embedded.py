@@ -37,7 +37,7 @@ class Decoder:
         """The results of ``calls``: of one on all threads, of several, no more than there are parts, at once."""
         if len(calls) == 1:
             return [self.whole(calls[0])]
-        others = [executor.submit(part, call) for part, call in zip(self.parts[1:], calls[1:], strict=False)]
+        others = [executor.submit(part, call) for part, call in zip(self.parts[1 : len(calls)], calls[1:], strict=True)]
         try:
             first = self.parts[0](calls[0])
         finally:

@@ -1,0 +1,20 @@
+"""How many prompts of SegmentEverything one call has."""
+
+from __future__ import annotations
+
+import pytest
+
+from samgate.scheduling.prediction import chunk_size
+from samgate.scheduling.profile import Line
+from scheduling_support import point
+
+
+def test_chunks_are_as_long_as_may_be_waited_for() -> None:
+    assert chunk_size(point("v", decode=Line(0.004, 0.01)), 0.04) == 3
+    assert chunk_size(point("v", decode=Line(0.1, 0.01)), 0.04) == 1
+    assert chunk_size(point("v", decode=Line(0.0, 0.0001)), 0.04) == 16
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(2, 6), (3, 6), (4, 4), (7, 7), (8, 7)])
+def test_chunks_give_every_thread_as_many_prompts(threads: int, expected: int) -> None:
+    assert chunk_size(point("v", decode=Line(0.0, 0.005), decode_images=threads), 0.036) == expected
