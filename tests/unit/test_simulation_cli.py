@@ -61,7 +61,8 @@ def test_all_policies_at_several_loads(command: list[str], tmp_path: Path, capsy
     assert [(run["policy"], run["load"]) for run in content["runs"]] == [
         (p, load) for p in POLICIES for load in (0.5, 2)
     ]
-    assert content["workload"] == {"name": "short", "rate": 4.0, "duration_s": 6.0, "warmup_s": 1.0}
+    asked = {"name": "short", "rate": 4.0, "duration_s": 6.0, "warmup_s": 1.0, "slo_scale": 1.0}
+    assert content["workload"] == asked
     assert content["fleet"]["origin"] == "inline figures"
     assert all(0 <= run["attainment"] <= 1 for run in content["runs"])
     assert plot.read_bytes().startswith(b"\x89PNG")
@@ -73,6 +74,15 @@ def test_json_on_standard_output_leaves_it_alone(command: list[str], capsys: pyt
     content = json.loads(found.out)
     assert (content["seed"], content["runs"][0]["rate"], content["workload"]["duration_s"]) == (5, 2.0, 3.0)
     assert "short on small" in found.err
+
+
+def test_deadlines_can_be_scaled(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    # 50 ms of encoding don't fit into 20 ms.
+    for scale, attainment in (0.02, 0.0), (5.0, 1.0):
+        assert main([*command, "-o", "-", "--slo-scale", str(scale)]) == 0
+        content = json.loads(capsys.readouterr().out)
+        assert content["workload"]["slo_scale"] == scale
+        assert content["runs"][0]["attainment"] == attainment
 
 
 def test_capacity(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
+from samgate.errors import InvalidArgument
+from samgate.simulation.arrival import MAX_DEADLINE_S
 from samgate.simulation.processes import Bursty, Diurnal
 from samgate.simulation.workload import Arrival, Workload, arrivals, parse_workload
 from simulation_support import workload_spec
@@ -36,6 +38,25 @@ def test_another_rate_changes_when_requests_come_and_not_what_they_ask() -> None
     assert [replace(one, at_s=0.0) for one in slow] == [replace(one, at_s=0.0) for one in fast]
     # Poisson: the same draws, half the gaps.
     assert [one.at_s / 2 for one in slow] == pytest.approx([one.at_s for one in fast])
+
+
+def test_a_scale_changes_how_long_requests_may_take_and_nothing_else(tmp_path: Path) -> None:
+    usual = list(islice(arrivals(workload(), 1), 500))
+    scaled = list(islice(arrivals(workload(slo_scale=1.5), 1), 500))
+    assert [one.deadline_s for one in scaled] == [1.5 * one.deadline_s for one in usual]
+    assert [replace(one, deadline_s=0.0) for one in scaled] == [replace(one, deadline_s=0.0) for one in usual]
+    # No client may wait for longer than a day, however its deadline is stretched.
+    assert {one.deadline_s for one in islice(arrivals(replace(workload(), slo_scale=1e9), 1), 500)} == {MAX_DEADLINE_S}
+    (tmp_path / "t.csv").write_text("at_s,image,megapixels,kind,prompts,deadline_s\n1,1,0.3,point,1,0.25\n")
+    trace = {"name": "trace", "slo_scale": 2, "arrivals": {"process": "replay", "file": "t.csv"}}
+    replayed = parse_workload(yaml.safe_dump(trace).encode(), folder=tmp_path)
+    assert [one.deadline_s for one in arrivals(replayed, 0)] == [0.5]
+
+
+@pytest.mark.parametrize("bad", [0, -1, 1001, "twice", True, float("nan")])
+def test_a_scale_that_is_none_is_refused(bad: Any) -> None:
+    with pytest.raises(InvalidArgument, match=r"slo_scale.*0\.001 to 1000"):
+        workload(slo_scale=bad)
 
 
 def test_poisson_arrivals_have_their_rate_and_the_spread_of_one() -> None:

@@ -41,13 +41,22 @@ class Load:
 
 
 def send(
-    context: Context, target: str, workload: Path, *, rate: float, duration_s: float, seed: int, salt: str, label: str
+    context: Context,
+    target: str,
+    workload: Path,
+    *,
+    rate: float,
+    duration_s: float,
+    slo_scale: float,
+    seed: int,
+    salt: str,
+    label: str,
 ) -> Load:
     """`samgate load` in a process of its own. Raises BenchmarkError when it fails."""
     output = context.scratch / "load.json"
     command = [sys.executable, "-m", "samgate.cli.main", "load", "--workload", str(workload), "--server", target]
     command += ["--rate", str(rate), "--duration", str(duration_s), "--seed", str(seed), "--salt", salt]
-    command += ["--label", label, "--json", str(output)]
+    command += ["--slo-scale", str(slo_scale), "--label", label, "--json", str(output)]
     if context.images is not None:
         command += ["--images", str(context.images)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=duration_s + 600)

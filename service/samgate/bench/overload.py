@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from samgate.bench.context import Context
+from samgate.bench.deadlines import slo_scale
 from samgate.bench.open_loop import Load, send
 from samgate.bench.points import with_points
+from samgate.bench.profiled import served_profile
 from samgate.bench.report import Result, Verdict
 from samgate.bench.server import serving
 from samgate.bench.slo import WORKLOAD, find_capacity
 from samgate.simulation.outcome import End
 from samgate.simulation.summary import percentile
+from samgate.simulation.workload import read_workload
 
 LOADS = (1.5, 2.0, 3.0)
 _SEED = 11
@@ -24,19 +27,20 @@ def overload(context: Context) -> Result:
     quiet = {"SAMGATE_LOG_LEVEL": "WARNING"}
     fastest = quiet | {"SAMGATE_SCHEDULING_POLICY": "static-fast"}
     found: dict[float, Load] = {}
+    scale = slo_scale(read_workload(WORKLOAD), served_profile(context))
     with serving(context.inside("fastest"), fastest) as fast, serving(context.inside("ours"), quiet) as ours:
 
         def find(number: int) -> float:
             trial_s = context.repetitions(full=30, quick=12)
-            return find_capacity(context, fast.target, trial_s, f"overload {number}")
+            return find_capacity(context, fast.target, trial_s, scale, f"overload {number}")
 
         with context.progress("overload", len(LOADS)) as advance:
             # Before and after every run: what a shared machine can do changes by a quarter within the hour.
             capacities = [find(0)]
             for number, load in enumerate(LOADS, start=1):
                 found[load] = send(
-                    context, ours.target, WORKLOAD, rate=load * capacities[-1], duration_s=duration_s, seed=_SEED,
-                    salt=f"overload {load}", label=f"{load:g}×",
+                    context, ours.target, WORKLOAD, rate=load * capacities[-1], duration_s=duration_s,
+                    slo_scale=scale, seed=_SEED, salt=f"overload {load}", label=f"{load:g}×",
                 )  # fmt: skip
                 capacities.append(find(number))
                 advance()
@@ -74,12 +78,12 @@ def overload(context: Context) -> Result:
                     beyond_ms <= 10),
         ]  # fmt: skip
     method = (
-        f"The arrivals of `{WORKLOAD}` for {duration_s:g} s at multiples of the capacity of the fastest point (see "
-        f"above), to one server. Capacity is measured before and after each run, and goodput compared with the mean of "
-        f"both, that of the last minute with the latter: neighbours change what a shared machine can do. Refusals are "
-        f"timed from sending to the answer; “transport” is a request with an image that is refused for the name of its "
-        f"variant, before any scheduling, ten a second beside the others. Generator and server share the cores. Points "
-        f"served: {context.variant}."
+        f"The arrivals of `{WORKLOAD}` for {duration_s:g} s, with the deadlines of the benchmark above ({scale:.2f} "
+        f"times the workload's), at multiples of the capacity of the fastest point, to one server. Capacity is "
+        f"measured before and after each run, and goodput compared with the mean of both, that of the last minute with "
+        f"the latter: neighbours change what a shared machine can do. Refusals are timed from sending to the answer; "
+        f"“transport” is a request with an image that is refused for the name of its variant, before any scheduling, "
+        f"ten a second beside the others. Generator and server share the cores. Points served: {context.variant}."
     )
     return Result(
         name="overload",

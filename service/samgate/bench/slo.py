@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from samgate.bench.context import Context
+from samgate.bench.deadlines import LEAST_SLACK, slo_scale
 from samgate.bench.open_loop import Load, send, simulated
 from samgate.bench.pace import at_pace
 from samgate.bench.points import with_points
@@ -52,13 +53,14 @@ def slo(context: Context) -> Result:
             chosen = {"SAMGATE_SCHEDULING_POLICY": policy, "SAMGATE_LOG_LEVEL": "WARNING"}
             servers[policy] = stack.enter_context(serving(context.inside(policy), chosen))
         profile = served_profile(context)
-        best = find_capacity(context, servers[_FAST].target, duration_s / 2, "capacity")
+        workload = replace(workload, slo_scale=slo_scale(workload, profile))
+        best = find_capacity(context, servers[_FAST].target, duration_s / 2, workload.slo_scale, "capacity")
         with context.progress("policies × loads", len(LOADS) * len(POLICIES)) as advance:
             for load in LOADS:
                 for policy in POLICIES:
                     measured[policy, load] = send(
                         context, servers[policy].target, WORKLOAD, rate=load * best, duration_s=duration_s,
-                        seed=_SEED, salt=f"{policy} {load}", label=policy,
+                        slo_scale=workload.slo_scale, seed=_SEED, salt=f"{policy} {load}", label=policy,
                     )  # fmt: skip
                     advance()
     found = {key: replace(one.summary, load=key[1]) for key, one in measured.items()}
@@ -82,17 +84,17 @@ def _simulated(workload: Workload, profile: DeviceProfile, policy: str, load: fl
     return Simulated(summarise(run(1.0), load), pace, summarise(paced, load))
 
 
-def find_capacity(context: Context, target: str, duration_s: float, salt: str) -> float:
-    """The highest rate that the server at ``target`` answers on time, in requests a second; ``salt`` makes images new
-    to it."""
+def find_capacity(context: Context, target: str, duration_s: float, scale: float, salt: str) -> float:
+    """The highest rate that the server at ``target`` answers on time, in requests a second, with deadlines
+    that are ``scale`` times the workload's; ``salt`` makes images new to it."""
     trial = 0
 
     def attainment(rate: float) -> float:
         nonlocal trial
         trial += 1
         found = send(
-            context, target, WORKLOAD, rate=rate, duration_s=duration_s, seed=_SEED, salt=f"{salt} {trial}",
-            label=f"{rate:.1f}/s",
+            context, target, WORKLOAD, rate=rate, duration_s=duration_s, slo_scale=scale, seed=_SEED,
+            salt=f"{salt} {trial}", label=f"{rate:.1f}/s",
         )  # fmt: skip
         context.console.print(f"{rate:.1f} requests/s: {found.summary.attainment:.1%} on time")
         return found.summary.attainment
@@ -149,8 +151,11 @@ def _result(
     ]
     method = (
         f"Open loop: seeded Poisson arrivals of `{WORKLOAD}` (a new image every 16 requests on average, clicks and "
-        f"boxes, deadlines 0.5 to 2 s after the scheduled send) for {duration_s:g} s, the first {workload.warmup_s:g} "
-        f"not counted, from a generator in a process of its own on the same cores; a server for each policy, in turns. "
+        f"boxes) for {duration_s:g} s, the first {workload.warmup_s:g} not counted, from a generator in a process of "
+        f"its own on the same cores; a server for each policy, in turns. Deadlines are {workload.slo_scale:.2f} times "
+        f"the workload's 0.5 to 2 s after the scheduled send: the factor, at least 1, that makes the shortest "
+        f"{LEAST_SLACK:g} times what a cold request at the most accurate point takes on this machine when it is idle, "
+        f"so that a slow machine is asked for what a fast one is. "
         f"Capacity is the highest rate that static-fast answers {TARGET:.0%} of on time, found by bisection: "
         f"{best:.1f} requests/s. Accuracy is the mean over on-time answers of their operating point's mIoU for that "
         f"kind of prompt, as `samgate eval` measured it. “Simulated” is `samgate simulate`'s scheduler and model with "

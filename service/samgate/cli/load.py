@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samgate.cli.files import write_json
-from samgate.cli.output import number, whole_number
+from samgate.cli.output import SLO_SCALE, number, whole_number
 from samgate.errors import SamgateError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--duration", metavar="S", type=number("--duration", above=0), help="seconds, for the workload's own"
     )
+    parser.add_argument("--slo-scale", metavar="X", type=number("--slo-scale", above=0), help=SLO_SCALE)
     parser.add_argument("--seed", metavar="N", type=whole_number("--seed", least=0), default=0, help="default 0")
     parser.add_argument("--salt", default="", help="any text: another makes all images new to the server")
     parser.add_argument("--label", default="load", help="what to call this run in the table")
@@ -62,6 +63,8 @@ def run(options: argparse.Namespace) -> int:
     from samgate.simulation.workload import read_workload
 
     workload = read_workload(options.workload)
+    if options.slo_scale is not None:
+        workload = replace(workload, slo_scale=options.slo_scale)
     photos = _photos(options.images, options.seed)
     console = Console(stderr=True)
     columns = (TextColumn("sending"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())

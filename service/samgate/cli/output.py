@@ -20,6 +20,9 @@ from samgate.config import settings_from
 from samgate.domain import BoolArray, UInt8Array
 from samgate.errors import SamgateError
 
+SLO_SCALE = "deadlines are X times what the workload says, for its own scale"
+"""Help for ``--slo-scale``."""
+
 
 def add_common(parser: argparse.ArgumentParser, timeout_s: float) -> None:
     """The image, how to reach a server, and where figures go."""

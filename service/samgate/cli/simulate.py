@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samgate.cli.files import write_json
-from samgate.cli.output import number, output_file, whole_number
+from samgate.cli.output import SLO_SCALE, number, output_file, whole_number
 from samgate.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=number("--warmup", least=0),
         help="seconds that don't count, for the workload's own",
     )
+    parser.add_argument("--slo-scale", metavar="X", type=number("--slo-scale", above=0), help=SLO_SCALE)
     parser.add_argument("--seed", metavar="N", type=whole_number("--seed", least=0), default=0, help="default 0")
     parser.add_argument(
         "--capacity", action="store_true", help="find each policy's highest rate with 99%% on time, from --load 1 on"
@@ -144,6 +145,8 @@ def _study(options: argparse.Namespace) -> Study:
     workload = read_workload(options.workload)
     if options.warmup is not None:
         workload = replace(workload, warmup_s=options.warmup)
+    if options.slo_scale is not None:
+        workload = replace(workload, slo_scale=options.slo_scale)
     end_s = workload.duration_s if options.duration is None else options.duration
     if workload.warmup_s >= end_s:
         problem = f"leaves nothing after the warm-up of {workload.warmup_s:g} s; set --warmup, too"

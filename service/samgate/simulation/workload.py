@@ -6,7 +6,7 @@ Knows nothing of simulators: a load generator sends the same arrivals to a real 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -43,7 +43,8 @@ class RequestClass:
 @dataclass(frozen=True, slots=True)
 class Workload:
     """What clients ask. Requests of the first ``warmup_s`` of ``duration_s`` seconds don't count; a client tries
-    again up to ``retries`` times when it is refused."""
+    again up to ``retries`` times when it is refused. Deadlines are ``slo_scale`` times what the classes or the trace
+    say, as in AlpaServe (Li et al., OSDI 2023): so one workload is as hard on a slow machine as on a fast one."""
 
     name: str
     duration_s: float
@@ -52,7 +53,8 @@ class Workload:
     source: Process | Trace
     classes: tuple[RequestClass, ...] = ()
     pictures: Sessions | Catalogue | None = None
-    megapixels: Numbers | None = field(default=None)
+    megapixels: Numbers | None = None
+    slo_scale: float = 1.0
 
     @property
     def rate(self) -> float:
@@ -86,8 +88,13 @@ def arrivals(
         raise InvalidArgument("rate", f"is {rate}; it must be at least {MIN_RATE:g}")
     factor = 1.0 if rate is None else rate / workload.rate
     end = workload.duration_s if duration_s is None else duration_s
+
+    def scaled(deadline_s: float) -> float:
+        return min(deadline_s * workload.slo_scale, MAX_DEADLINE_S)
+
     if isinstance(workload.source, Trace):
-        yield from workload.source.arrivals(factor, end)
+        for one in workload.source.arrivals(factor, end):
+            yield replace(one, deadline_s=scaled(one.deadline_s))
         return
     assert workload.pictures is not None
     assert workload.megapixels is not None
@@ -106,7 +113,7 @@ def arrivals(
             megapixels,
             chosen.kind,
             chosen.prompts.draw_whole(content),
-            chosen.deadline_s.draw(content),
+            scaled(chosen.deadline_s.draw(content)),
             chosen.clients.draw(content),
             chosen.min_accuracy,
             chosen.everything,
@@ -118,6 +125,7 @@ def _parse(top: spec.Section, folder: Path) -> Workload:
     name = top.text("name")
     warmup_s = top.number("warmup_s", 0, MAX_SECONDS, default=0.0)
     retries = top.whole("retries", 0, 100, default=0)
+    slo_scale = top.number("slo_scale", 1e-3, 1e3, default=1.0)
     section = top.section("arrivals")
     classes: tuple[RequestClass, ...] = ()
     pictures: Sessions | Catalogue | None = None
@@ -141,7 +149,7 @@ def _parse(top: spec.Section, folder: Path) -> Workload:
     if warmup_s >= duration_s:
         limit = f"less than duration_s, which is {duration_s:g}"
         raise spec.refuse(top.where("warmup_s"), warmup_s, limit)
-    return Workload(name, duration_s, warmup_s, retries, source, classes, pictures, megapixels)
+    return Workload(name, duration_s, warmup_s, retries, source, classes, pictures, megapixels, slo_scale)
 
 
 def _pictures(images: spec.Section) -> Sessions | Catalogue:
