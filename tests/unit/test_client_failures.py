@@ -11,6 +11,7 @@ import pytest
 from samgate.client.failures import Attempts, RetryPolicy, from_rpc_error
 from samgate.errors import (
     DeadlineExceeded,
+    Infeasible,
     InvalidArgument,
     NotFound,
     NotInstalled,
@@ -106,6 +107,18 @@ def test_no_pause_passes_the_deadline() -> None:
     assert attempts.pause_after(Overloaded("full", 1.5)) is None
     clock.now += 10
     assert attempts.remaining_s() == 0
+
+
+def test_too_little_time_after_a_pause_is_told_as_what_the_pause_was_for() -> None:
+    busy, too_little = Overloaded("busy", 0.13), Infeasible("0.02 s is too short", 0.139)
+    attempts = Attempts(RetryPolicy(), 0.15, Clock())
+    # Without a try before it is the server's word on all of the time, after one on what is left.
+    assert attempts.last_word(too_little) is too_little
+    assert attempts.pause_after(busy) == 0.13
+    assert attempts.last_word(too_little) is busy
+    # All of the time would not have been enough, or time isn't what is missing.
+    for other in Infeasible("0.02 s is too short", 0.2), Infeasible("min_accuracy: 1"), DeadlineExceeded("late"):
+        assert attempts.last_word(other) is other
 
 
 def test_other_errors_are_final() -> None:

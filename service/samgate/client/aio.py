@@ -213,5 +213,5 @@ async def _pause_or_raise(attempts: Attempts, error: grpc.aio.AioRpcError) -> No
     failure = from_rpc_error(error)
     pause = attempts.pause_after(failure)
     if pause is None:
-        raise failure from error
+        raise attempts.last_word(failure) from error
     await asyncio.sleep(pause)

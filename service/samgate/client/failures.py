@@ -98,8 +98,9 @@ class Attempts:
         if not timeout_s > 0:
             raise InvalidArgument("timeout_s", f"must be above 0, is {timeout_s}")
         self._policy, self._clock, self._uniform = policy, clock, uniform
-        self._deadline = clock() + timeout_s
+        self._timeout_s, self._deadline = timeout_s, clock() + timeout_s
         self._retries = 0
+        self._before: SamgateError | None = None
 
     def remaining_s(self) -> float:
         """Seconds left for the next try."""
@@ -120,4 +121,14 @@ class Attempts:
         else:
             return None
         self._retries += 1
-        return pause if pause < self.remaining_s() else None
+        if pause >= self.remaining_s():
+            return None
+        self._before = error
+        return pause
+
+    def last_word(self, error: SamgateError) -> SamgateError:
+        """What the caller is told when ``error`` ends the last try: what is left of the time after a pause may be too
+        little for any server, while all of it was not; then what the pause was for says what went wrong."""
+        if isinstance(error, Infeasible) and error.smallest_deadline_s is not None and self._before is not None:
+            return self._before if error.smallest_deadline_s <= self._timeout_s else error
+        return error

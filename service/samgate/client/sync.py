@@ -242,5 +242,5 @@ def _pause_or_raise(attempts: Attempts, error: grpc.RpcError) -> None:
     failure = from_rpc_error(error)
     pause = attempts.pause_after(failure)
     if pause is None:
-        raise failure from error
+        raise attempts.last_word(failure) from error
     time.sleep(pause)
