@@ -194,6 +194,8 @@ def test_percentiles_are_nearest_ranks() -> None:
 
 def test_bisection_finds_the_highest_rate_that_passes() -> None:
     found = capacity(lambda rate: 1.0 if rate <= 12.3 else 0.9, start=2.0)
+    near = capacity(lambda rate: 1.0 if rate <= 12.3 else 0.9, start=12.0, stride=1.25, precision=0.08)
+    assert [rate for rate, _ in near.trials] == pytest.approx([12.0, 15.0, 13.5, 12.75])
     assert found.rate <= 12.3 < found.failed <= 1.02 * found.rate
     assert capacity(lambda rate: 0.0, start=1.0, most_trials=10).rate == 0.0
     assert capacity(lambda rate: 1.0, start=1.0, most_trials=10).failed == float("inf")

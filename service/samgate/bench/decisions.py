@@ -24,6 +24,9 @@ _TURNS = 5
 """Times that the whole is run: it is the same each time."""
 _SECONDS = 270.0
 """Until the deadline of what is queued: it outlasts the run."""
+_PROMPT_S = 1.25e-4
+"""A little more than a prompt takes of :func:`_device`, two to a call: as many of them as are queued, and one more,
+just fit."""
 
 Times = dict[str, list[float]]
 """Seconds of each decision, by kind, in order."""
@@ -133,7 +136,8 @@ def _roomy(queued: int, count: int) -> Times:
 def _full(queued: int, count: int) -> Times:
     """A scheduler whose queue fills the time until the deadlines of those in it: everybody else is refused."""
     random = Random(_SEED)
-    core = Scheduler({"cpu": _device(_SECONDS / (queued + 1) / 1.5e-4)}, 0.0, Options(max_requests=10 * max(QUEUED)))
+    slowness = _SECONDS / (queued + 1) / _PROMPT_S
+    core = Scheduler({"cpu": _device(slowness)}, 0.0, Options(max_requests=10 * max(QUEUED)))
     for number in range(queued):
         _queue(core, replace(_request(random, 0.0, f"queued {number}", _SECONDS, 0.0), client="flood"), 0.0)
     now = _SECONDS / 8

@@ -30,9 +30,8 @@ def overload(context: Context) -> Result:
     scale = slo_scale(read_workload(WORKLOAD), served_profile(context))
     with serving(context.inside("fastest"), fastest) as fast, serving(context.inside("ours"), quiet) as ours:
 
-        def find(number: int) -> float:
-            trial_s = context.repetitions(full=30, quick=12)
-            return find_capacity(context, fast.target, trial_s, scale, f"overload {number}")
+        def find(number: int, known: float | None = None) -> float:
+            return find_capacity(context, fast.target, scale, f"overload {number}", known)
 
         with context.progress("overload", len(LOADS)) as advance:
             # Before and after every run: what a shared machine can do changes by a quarter within the hour.
@@ -42,7 +41,7 @@ def overload(context: Context) -> Result:
                     context, ours.target, WORKLOAD, rate=load * capacities[-1], duration_s=duration_s,
                     slo_scale=scale, seed=_SEED, salt=f"overload {load}", label=f"{load:g}×",
                 )  # fmt: skip
-                capacities.append(find(number))
+                capacities.append(find(number, capacities[-1]))
                 advance()
     rows, verdicts = [], []
     for (load, one), before, after in zip(found.items(), capacities[:-1], capacities[1:], strict=True):

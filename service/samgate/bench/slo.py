@@ -27,6 +27,7 @@ PLOT = Path("docs/slo.png")
 LOADS = (0.5, 1.0, 1.5, 2.0, 3.0)
 _OURS, _FAST, _ACCURATE = "samgate", "static-fast", "static-accurate"
 _SEED = 7
+_START = 24.0
 _NEARLY = 0.95
 _NOISE = 0.01
 """Of attainment × accuracy between two runs of the same policy: less is called equal."""
@@ -54,7 +55,7 @@ def slo(context: Context) -> Result:
             servers[policy] = stack.enter_context(serving(context.inside(policy), chosen))
         profile = served_profile(context)
         workload = replace(workload, slo_scale=slo_scale(workload, profile))
-        best = find_capacity(context, servers[_FAST].target, duration_s / 2, workload.slo_scale, "capacity")
+        best = find_capacity(context, servers[_FAST].target, workload.slo_scale, "capacity")
         with context.progress("policies × loads", len(LOADS) * len(POLICIES)) as advance:
             for load in LOADS:
                 for policy in POLICIES:
@@ -84,10 +85,15 @@ def _simulated(workload: Workload, profile: DeviceProfile, policy: str, load: fl
     return Simulated(summarise(run(1.0), load), pace, summarise(paced, load))
 
 
-def find_capacity(context: Context, target: str, duration_s: float, scale: float, salt: str) -> float:
+def find_capacity(context: Context, target: str, scale: float, salt: str, known: float | None = None) -> float:
     """The highest rate that the server at ``target`` answers on time, in requests a second, with deadlines
-    that are ``scale`` times the workload's; ``salt`` makes images new to it."""
+    that are ``scale`` times the workload's; ``salt`` makes images new to it. What was ``known`` a little earlier can't
+    have changed by much.
+
+    Trials are as long as the runs that are compared with what they find: in half a minute, two thirds of which count,
+    rates pass by luck that are missed by a tenth in a minute."""
     trial = 0
+    duration_s = context.repetitions(full=60, quick=12)
 
     def attainment(rate: float) -> float:
         nonlocal trial
@@ -99,7 +105,8 @@ def find_capacity(context: Context, target: str, duration_s: float, scale: float
         context.console.print(f"{rate:.1f} requests/s: {found.summary.attainment:.1%} on time")
         return found.summary.attainment
 
-    return capacity(attainment, 24.0, precision=0.08, most_trials=10, nearly=_NEARLY).rate
+    stride = 2.0 if known is None else 1.25
+    return capacity(attainment, known or _START, precision=0.08, most_trials=10, nearly=_NEARLY, stride=stride).rate
 
 
 def _result(

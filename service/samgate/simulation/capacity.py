@@ -28,9 +28,10 @@ def capacity(
     precision: float = 0.02,
     most_trials: int = 40,
     nearly: float = 1.0,
+    stride: float = 2.0,
 ) -> Capacity:
-    """Bisect between a rate that passes and one that doesn't, found by doubling or halving from ``start``, until they
-    are within ``precision`` (relative).
+    """Bisect between a rate that passes and one that doesn't, found by going from ``start`` up or down by factors of
+    ``stride``, until they are within ``precision`` (relative).
 
     ``attainment`` measures a rate: by a simulation, or by sending a real server that load. It needn't be monotonic;
     then the answer is a rate that passes next to one that doesn't. A rate that fails with at least ``nearly`` has a
@@ -51,9 +52,9 @@ def capacity(
         if passed > 0 and failed - passed <= precision * passed:
             break
         if passed == 0:
-            rate = failed / 2
+            rate = failed / stride
         elif math.isinf(failed):
-            rate = passed * 2
+            rate = passed * stride
         else:
             rate = (passed + failed) / 2
     return Capacity(passed, failed, tuple(trials))
