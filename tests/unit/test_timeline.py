@@ -40,7 +40,7 @@ def test_what_is_due_by_when_is_what_was_reserved_and_not_taken(steps: list[tupl
     for step in steps:
         match step:
             case ("reserve", float(seconds), float(work), int(row)):
-                held.append((timeline.reserve(row, now + seconds, work), now + seconds, now))
+                held.append((timeline.reserve(row, timeline.slot(now + seconds), work), now + seconds, now))
             case ("take", int(index), float(share)) if index < len(held):
                 timeline.take(held[index][0], share * held[index][0].work)
             case ("advance", float(seconds)):
@@ -62,7 +62,7 @@ def test_what_is_due_by_when_is_what_was_reserved_and_not_taken(steps: list[tupl
 
 def test_nothing_is_left_of_what_was_taken_back() -> None:
     timeline = Timeline(1, 0.0)
-    reservations = [timeline.reserve(0, 0.1 * index, 0.1) for index in range(100)]
+    reservations = [timeline.reserve(0, timeline.slot(0.1 * index), 0.1) for index in range(100)]
     for step, reservation in enumerate(reservations):
         timeline.advance(0.05 * step)
         timeline.take(reservation)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from samgate.scheduling.policy import Policy
-from samgate.scheduling.prediction import DECODE, ENCODE, Plan, Timing, finish, shortage, timing
+from samgate.scheduling.prediction import DECODE, ENCODE, Plan, Timing, decode_shortage, encode_shortage, finish, timing
 from samgate.scheduling.profile import PROMPT_KINDS, OperatingPoint
 from samgate.scheduling.request import Reason, Refusal, Refused, Request
 
@@ -22,14 +22,18 @@ def choose(request: Request, plans: Sequence[Plan], margin: Margin) -> tuple[Pla
     waits, smallest = [], math.inf
     for candidate in plans:
         timed = timing(request, candidate, margin(candidate.point.name))
-        late = finish(request, candidate, timed) - request.deadline
-        missing = shortage(request, candidate, timed) if late <= _EPSILON else 0.0
-        if late <= _EPSILON and missing <= _EPSILON:
-            return candidate, timed
         idle_s = timed.service_s + timed.margin_s
         smallest = min(smallest, idle_s)
-        if request.arrival + idle_s <= request.deadline:
-            waits.append(max(late, missing * candidate.view.pace / candidate.view.instances))
+        if request.arrival + idle_s > request.deadline + _EPSILON:
+            continue  # nor could it be in time now
+        late, missing = 0.0, decode_shortage(request, candidate, timed)
+        if missing <= _EPSILON:
+            late = finish(request, candidate, timed) - request.deadline
+            if late <= _EPSILON:
+                missing = encode_shortage(request, candidate, timed)
+                if missing <= _EPSILON:
+                    return candidate, timed
+        waits.append(max(late, missing * candidate.view.pace / candidate.view.instances))
     if not waits:
         return Refusal(Refused.DEADLINE, smallest_s=smallest)
     return Refusal(Refused.BUSY, retry_after_s=max(min(waits), LEAST_RETRY_S))
@@ -86,13 +90,3 @@ def price_scale(points: Sequence[OperatingPoint]) -> float:
     )
     # Of points that are alike, any price will do.
     return (spread or max(accuracies)) / ((max(costs) - min(costs)) or max(costs) or 1.0)
-
-
-def value(plan: Plan) -> float:
-    """accuracy − μ · cost."""
-    return plan.value
-
-
-def cost(plan: Plan) -> float:
-    """Seconds of a device."""
-    return plan.encode_s + plan.decode_s

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
-from samgate.scheduling.choice import LEAST_RETRY_S, choose, choose_as, cost, price_scale, reason_for, value
+from samgate.scheduling.choice import LEAST_RETRY_S, choose, choose_as, price_scale, reason_for
 from samgate.scheduling.device import STAGES, Batch, Device, Stage
 from samgate.scheduling.fairness import ConcurrencyLimit, FairShares
 from samgate.scheduling.learning import Decaying, EncodeBudget, LoadPrice, PredictionError
@@ -16,6 +17,7 @@ from samgate.scheduling.profile import DeviceProfile, Line, OperatingPoint
 from samgate.scheduling.queue import Priority, Work
 from samgate.scheduling.request import Encode, Job, Reason, Refusal, Refused, Request, Step, Ticket
 
+_VALUE, _COST = attrgetter("value"), attrgetter("cost_s")
 _CROWDED = 0.2
 """Of the time until the deadline, filled by the queue: with less, the device would soon have nothing to do."""
 
@@ -77,19 +79,19 @@ class Scheduler:
             if best_accuracy is None:
                 return Refusal(Refused.DOWN, retry_after_s=1.0)
             return Refusal(Refused.ACCURACY, best_accuracy=best_accuracy)
-        plans.sort(key=value, reverse=True)
-        options = self.options
+        plans.sort(key=_VALUE, reverse=True)
+        options, errors = self.options, self._errors
 
         def margin(point: str) -> float:
-            return self.margin(point, now)
+            return errors[point].margin(now)
 
         found: tuple[Plan, Timing] | Refusal
         if options.policy.admits:
             found = choose(request, plans, margin)
         else:
             found = choose_as(options.policy, request, plans, margin, options.overloaded, now)
-        cheapest = min(plans, key=cost) if isinstance(found, Refusal) else found[0]
-        share_s = cost(cheapest) / self._instances
+        cheapest = min(plans, key=_COST) if isinstance(found, Refusal) else found[0]
+        share_s = cheapest.cost_s / self._instances
         self.shares.ask(request.client, share_s, now)
         if cheapest.encode_s == 0:
             self.budget.ask(share_s, now)
@@ -105,7 +107,7 @@ class Scheduler:
     def _beyond_bounds(self, request: Request, chosen: Plan, share_s: float, now: float) -> Refusal | None:
         """The refusal, if the client has had its share, too many images are encoded, or too many requests are open."""
         if self.open >= self.limit.limit:
-            return Refusal(Refused.LIMIT, retry_after_s=max(cost(chosen), LEAST_RETRY_S))
+            return Refusal(Refused.LIMIT, retry_after_s=max(chosen.cost_s, LEAST_RETRY_S))
         view = chosen.view
         time_s = max(request.deadline - now, 0.0) / view.pace
         if not self.shares.allows(request.client, share_s, time_s, now):
@@ -121,7 +123,10 @@ class Scheduler:
 
     def _busy(self, now: float) -> float:
         """The share of the devices that work, 0 to 1."""
-        return sum(device.busy(now) for device in self.devices.values()) / len(self.devices)
+        busy = 0.0
+        for device in self.devices.values():
+            busy += device.busy(now)
+        return busy / len(self.devices)
 
     def submit(self, ticket: Ticket, stage: Stage, size: int, key: Hashable, load: Any, now: float) -> Work[Job]:
         """Queue a piece of ``ticket``'s work that could run now; pieces of equal ``key`` can share a call.
@@ -253,7 +258,7 @@ class Scheduler:
             price=self.price.value,
             admitted=now,
             finish=timed.finish,
-            service_s=timed.head_s + cost(chosen) * chosen.view.pace + timed.tail_s,
+            service_s=timed.head_s + chosen.cost_s * chosen.view.pace + timed.tail_s,
             encode_due=timed.encode_due,
             decode_due=timed.decode_due,
             encode_hard=encode_hard,
@@ -267,7 +272,8 @@ class Scheduler:
         elif chosen.encode_s > 0:
             due = timed.decode_due if bulk else timed.encode_due
             ticket.encode_each_s = chosen.encode_s / chosen.encodes
-            reservation = timeline.reserve(BULK if bulk else ENCODE, due, chosen.encode_s)
+            slot = timed.decode_slot if bulk else timed.encode_slot
+            reservation = timeline.reserve(BULK if bulk else ENCODE, slot, chosen.encode_s)
             if request.image is not None and request.encodes == 1:
                 key = (point.name, request.image)
                 ends = ticket.finish - timed.tail_s - chosen.decode_s
@@ -276,7 +282,7 @@ class Scheduler:
                 ticket.encode = reservation
         if chosen.decode_s > 0:
             ticket.decode_each_s = chosen.decode_s / request.prompts
-            ticket.decode = timeline.reserve(BULK if bulk else DECODE, timed.decode_due, chosen.decode_s)
+            ticket.decode = timeline.reserve(BULK if bulk else DECODE, timed.decode_slot, chosen.decode_s)
         self.shares.admit(request.client, share_s)
         self.open += 1
         return ticket

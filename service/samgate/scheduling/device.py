@@ -79,7 +79,7 @@ class Device:
         self._interactive = Decaying(_SHARE_MEMORY_S, now)
         self._pace = 1.0
         self._faded = now
-        self._capacity: tuple[float, NDArray[np.float64], float, NDArray[np.float64]] | None = None
+        self._capacity: tuple[float, NDArray[np.float64], NDArray[np.float64]] | None = None
         self._now = now
 
     def pace(self, now: float) -> float:
@@ -89,13 +89,12 @@ class Device:
             self._faded = now
         return self._pace
 
-    def capacity(self, pace: float) -> tuple[float, NDArray[np.float64]]:
-        """Seconds of the profile's time that the device does in a second, and that times the edges of the timeline."""
+    def capacity(self, pace: float) -> NDArray[np.float64]:
+        """Seconds of the profile's time that the device does from time 0 to each of the timeline's edges."""
         edges = self.timeline.edges
         if self._capacity is None or self._capacity[0] != pace or self._capacity[1] is not edges:
-            speed = self.profile.instances / pace
-            self._capacity = (pace, edges, speed, edges * speed)
-        return self._capacity[2:]
+            self._capacity = (pace, edges, edges * (self.profile.instances / pace))
+        return self._capacity[2]
 
     def advance(self, now: float) -> None:
         """Let the calls under way get on until ``now``."""

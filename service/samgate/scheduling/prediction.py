@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ ENCODE, DECODE, BULK = 0, 1, 2
 def marginal(line: Line, count: int, limit: int, waiting: int) -> float:
     """Device seconds that ``count`` items more take, of which a call holds ``limit``: behind ``waiting`` others they
     fill up calls that run anyway, on an idle device they pay for calls of their own."""
+    if count == 1 and (limit == 1 or not waiting):
+        return line.fixed_s + line.each_s
     calls = count / limit if waiting else math.ceil(count / limit)
     return line.fixed_s * calls + line.each_s * count
 
@@ -40,8 +43,17 @@ def chunk_size(point: OperatingPoint, longest_s: float) -> int:
     return fit - fit % point.decode_images if fit > point.decode_images else fit
 
 
+def _most(over: NDArray[np.float64], slot: int) -> float:
+    """The largest of ``over`` from ``slot`` on. A maximum of its own for each of the few slots that are asked for: all
+    of them at once, accumulated, take as long as four."""
+    return float(np.maximum.reduce(over[slot:]))
+
+
 class View:
     """A device at one moment, for one arrival: what several operating points ask of it is calculated once."""
+
+    __slots__ = ("_begins", "_beside", "_over", "_slots", "_speed", "best_pace", "device", "held", "instances", "left",
+                 "now", "overhead_s", "pace", "shared", "shortages", "timeline", "waiting", "work")  # fmt: skip
 
     def __init__(self, device: Device, now: float) -> None:
         self.device, self.now = device, now
@@ -57,8 +69,12 @@ class View:
         """Seconds of interactive encodes and decodes, those under way included."""
         self.waiting = (len(device.queues["encode"]), len(device.queues["decode"]))
         self.overhead_s = device.profile.overhead_s
+        self.shortages: dict[tuple[float, int], float] = {}
+        """Of decodes that were asked for, by their seconds and slot."""
+        self._speed = self.instances / self.pace
         self._slots: dict[float, int] = {}
-        self._peaks: dict[int, NDArray[np.float64]] = {}
+        self._begins: list[int | None] = [None, None]
+        self._over: dict[int, NDArray[np.float64]] = {}
         self._beside: NDArray[np.float64] | None = None
 
     def slot(self, due: float) -> int:
@@ -68,44 +84,49 @@ class View:
             known = self._slots[due] = self.timeline.slot(due)
         return known
 
-    def room(self, row: int, slot: int) -> float:
+    def room(self, row: int, slot: int, wanted: float) -> float:
         """Seconds of interactive work that may be added to ``row``, due by the time of ``slot``, without making
-        anything late that is due then or later: the processor-demand test.
+        anything late that is due then or later: the processor-demand test. Where that is ``wanted`` or more, it may be
+        too much: more is not looked for.
 
         A shared device runs both rows in the order of their deadlines: what is less urgent doesn't go beside what can't
         spare the time (:meth:`Device.holds`). Only an encode that runs already can't be put off: decodes beside it take
         twice their time.
         """
-        left, speed = self.left, self.device.capacity(self.pace)[0]
-        due = self.timeline.due
+        left, due = self.left, self.timeline.due
         if not self.shared:
-            peaks = self._peaks.get(row)
-            if peaks is None:
-                peaks = self._peaks[row] = self._suffix(due[row])
-            return -float(peaks[slot]) - left[row] - self.now * speed
-        peaks = self._peaks.get(ENCODE)  # of both rows, for both
-        if peaks is None:
-            peaks = self._peaks[ENCODE] = self._suffix(due[ENCODE] + due[DECODE])
-        most = float(peaks[slot])
+            over = self._over.get(row)
+            if over is None:
+                over = self._over[row] = self._exceeding(due[row])
+            return -_most(over, slot) - left[row] - self.now * self._speed
+        over = self._over.get(ENCODE)  # of both rows, for both
+        if over is None:
+            over = self._over[ENCODE] = self._exceeding(due[ENCODE] + due[DECODE])
+        top = most = _most(over, slot)
         other = 1 - row
         if left[other] > 0:
             # What runs counts from when it is due.
-            begins = max(slot, self.slot(self.device.running_due(STAGES[other])))
-            most = max(most, float(peaks[begins]) + left[other])
+            begins = self._begins[other]
+            if begins is None:
+                begins = self._begins[other] = self.slot(self.device.running_due(STAGES[other]))
+            if begins > slot:
+                most = max(most, _most(over, begins) + left[other])
+            else:
+                most += left[other]
         most += left[row]
-        if row == DECODE and left[ENCODE] > 0:
+        # Twice their time is no more than theirs and all that is left of the encode.
+        if row == DECODE and left[ENCODE] > 0 and top + left[0] + left[1] > -self.now * self._speed - wanted:
             if self._beside is None:
                 slowed = due[row] + left[row]
                 slowed += np.minimum(slowed, left[ENCODE])
-                self._beside = self._suffix(slowed)
-            most = max(most, float(self._beside[slot]))
-        return -most - self.now * speed
+                self._beside = self._exceeding(slowed)
+            most = max(most, _most(self._beside, slot))
+        return -most - self.now * self._speed
 
-    def _suffix(self, work: NDArray[np.float64]) -> NDArray[np.float64]:
-        """For each slot the most by which ``work`` due then or later exceeds what the device does until it is due, from
-        time 0 on: ``now`` is the same for all slots, and taken off at the end."""
-        over = (work - self.device.capacity(self.pace)[1])[::-1]
-        return np.maximum.accumulate(over)[::-1]
+    def _exceeding(self, work: NDArray[np.float64]) -> NDArray[np.float64]:
+        """For each slot by how much ``work`` due by then exceeds what the device does until then, from time 0 on:
+        ``now`` is the same for all slots, and taken off at the end."""
+        return work - self.device.capacity(self.pace)
 
     def bulk_room(self, slot: int = 0, share: float = 1.0) -> float:
         """Seconds of work that bulk work due by ``slot`` or later leaves to whatever goes before it, where bulk and
@@ -116,10 +137,10 @@ class View:
         return float((base - due[slot:]).min()) - self.work[0] - self.work[1]
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(NamedTuple):
     """A request at one operating point of one device, as far as it is needed to compare plans: ``encode_s`` and
-    ``decode_s`` are the device's seconds, ``chunk`` is the most prompts of one call, ``value`` accuracy less its price.
+    ``decode_s`` are the device's seconds, ``cost_s`` both together, ``chunk`` is the most prompts of one call,
+    ``value`` accuracy less its price.
     """
 
     view: View
@@ -130,6 +151,7 @@ class Plan:
     chunk: int
     encode_s: float
     decode_s: float
+    cost_s: float
     value: float
 
 
@@ -162,14 +184,14 @@ def plan(request: Request, view: View, point: OperatingPoint, joins: Encode | No
         encode_s = marginal(point.encode, encodes, point.max_images, view.waiting[ENCODE])
     if request.prompts:
         line = point.survivors if request.everything else point.decode
-        # Others' prompts share a call only where that takes several images.
-        alone = request.priority is Priority.BULK or point.decode_images == 1
-        waiting = 0 if alone else view.waiting[DECODE]
-        limit = chunk if alone else decode_limit(point, request.prompts, chunk)
-        decode_s = marginal(line, request.prompts, limit, waiting)
+        if request.priority is Priority.BULK or point.decode_images == 1:
+            decode_s = marginal(line, request.prompts, chunk, 0)
+        else:  # others' prompts share a call
+            limit = decode_limit(point, request.prompts, chunk)
+            decode_s = marginal(line, request.prompts, limit, view.waiting[DECODE])
     accuracy = point.accuracy[request.kind]
-    value = accuracy - price * (encode_s + decode_s)
-    return Plan(view, point, accuracy, joins, encodes, chunk, encode_s, decode_s, value)
+    cost_s = encode_s + decode_s
+    return Plan(view, point, accuracy, joins, encodes, chunk, encode_s, decode_s, cost_s, accuracy - price * cost_s)
 
 
 def timing(request: Request, plan: Plan, margin_s: float) -> Timing:
@@ -178,7 +200,7 @@ def timing(request: Request, plan: Plan, margin_s: float) -> Timing:
     head_s = point.prepare(request.megapixels) if plan.encodes > 0 else 0.0
     # Masks of one call are made while the next is decoded.
     tail_s = view.overhead_s + (point.finish(min(request.prompts, plan.chunk)) if request.prompts else 0.0)
-    service_s = head_s + view.best_pace * (plan.encode_s + plan.decode_s) + tail_s
+    service_s = head_s + view.best_pace * plan.cost_s + tail_s
     # An outage is no reason to refuse what could be done in time without one.
     margin_s = min(margin_s, service_s)
     decode_due = request.deadline - tail_s - margin_s
@@ -232,18 +254,30 @@ def finish(request: Request, plan: Plan, timed: Timing) -> float:
     return timed.finish
 
 
-def shortage(request: Request, plan: Plan, timed: Timing) -> float:
-    """Seconds of the device that are missing for everything admitted, ``request`` included, to be on time; 0 when
-    there is room."""
+def decode_shortage(request: Request, plan: Plan, timed: Timing) -> float:
+    """Seconds of the device that are missing for all decodes that were admitted, and those of ``request``, to be on
+    time, or for all of it where it is bulk work; 0 when there is room."""
     view = plan.view
-    wanted = plan.encode_s + plan.decode_s
     if request.priority is Priority.BULK:
         # What bulk work is promised must leave room for the interactive work to come.
         share = 1.0 - view.device.interactive_share(view.now)
-        return max(0.0, wanted - view.bulk_room(timed.decode_slot, share))
-    missing = wanted - view.bulk_room() if view.held[2] > 0 else 0.0
-    for row, seconds, slot in (ENCODE, plan.encode_s, timed.encode_slot), (DECODE, plan.decode_s, timed.decode_slot):
-        if seconds <= 0:
-            continue
-        missing = max(missing, seconds - view.room(row, slot))
+        return max(0.0, plan.cost_s - view.bulk_room(timed.decode_slot, share))
+    if plan.decode_s <= 0:
+        return 0.0
+    # Points of the same decoder ask for the same.
+    wanted = (plan.decode_s, timed.decode_slot)
+    missing = view.shortages.get(wanted)
+    if missing is None:
+        missing = view.shortages[wanted] = max(0.0, plan.decode_s - view.room(DECODE, timed.decode_slot, plan.decode_s))
+    return missing
+
+
+def encode_shortage(request: Request, plan: Plan, timed: Timing) -> float:
+    """The same for encodes, and for bulk work that was promised; 0 where ``request`` is bulk work itself."""
+    view = plan.view
+    if request.priority is Priority.BULK:
+        return 0.0
+    missing = plan.cost_s - view.bulk_room() if view.held[2] > 0 else 0.0
+    if plan.encode_s > 0:
+        missing = max(missing, plan.encode_s - view.room(ENCODE, timed.encode_slot, plan.encode_s))
     return max(0.0, missing)

@@ -88,19 +88,19 @@ class Timeline:
 
     def before(self, row: int, slot: int) -> float:
         """Work on ``row`` due by the time of ``slot``."""
-        return float(self.due[row, slot])
+        return self.due.item(row, slot)  # type: ignore[no-any-return]
 
     def slot(self, deadline: float) -> int:
         """The slot that ``deadline`` falls into."""
         return self._index(int(deadline / _TICK_S)) if deadline < _FOREVER_S else _LAST
 
-    def reserve(self, row: int, deadline: float, work: float) -> Reservation:
-        """Add ``work`` seconds due at ``deadline``."""
-        slot = self.slot(deadline)
-        self.due[row, slot:] += work
+    def reserve(self, row: int, slot: int, work: float) -> Reservation:
+        """Add ``work`` seconds due by the time of ``slot``."""
+        later = self.due[row, slot:]
+        later += work  # not self.due[…] += work, which copies the sum onto itself
         self.total[row] += work
         self._held[row] += 1
-        return Reservation(row, int(self._ticks[slot]), work)
+        return Reservation(row, self._ticks.item(slot), work)
 
     def take(self, reservation: Reservation, work: float | None = None) -> None:
         """Remove ``work`` seconds of ``reservation``, all that is left of it by default."""
@@ -109,7 +109,8 @@ class Timeline:
             return
         row = reservation.row
         reservation.work -= work
-        self.due[row, self._index(reservation.tick) :] -= work
+        later = self.due[row, self._index(reservation.tick) :]
+        later -= work
         self.total[row] -= work
         if reservation.work <= 1e-12:
             reservation.work = 0.0
