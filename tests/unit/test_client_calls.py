@@ -18,7 +18,15 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from samgate.api.v1 import segmentation_pb2 as pb
 from samgate.api.v1 import segmentation_pb2_grpc
 from samgate.client import AsyncClient, Client, Everything, EverythingSummary, Handle, Progress, prompt
-from samgate.errors import DeadlineExceeded, InvalidArgument, NotFound, Overloaded, SamgateError, Unavailable
+from samgate.errors import (
+    DeadlineExceeded,
+    Infeasible,
+    InvalidArgument,
+    NotFound,
+    Overloaded,
+    SamgateError,
+    Unavailable,
+)
 
 Behaviour = Callable[[grpc.ServicerContext], None]
 
@@ -88,10 +96,11 @@ def gateway() -> Iterator[FakeGateway]:
     server.stop(0).wait()
 
 
-def fail(code: grpc.StatusCode, message: str = "no", retry_after_ms: int | None = None) -> Behaviour:
+def fail(code: grpc.StatusCode, message: str = "no", **trailers: int) -> Behaviour:
+    """Trailers have underscores for dashes."""
+
     def behave(context: grpc.ServicerContext) -> None:
-        if retry_after_ms is not None:
-            context.set_trailing_metadata((("retry-after-ms", str(retry_after_ms)),))
+        context.set_trailing_metadata(tuple((name.replace("_", "-"), str(value)) for name, value in trailers.items()))
         context.abort(code, message)
 
     return behave
@@ -187,6 +196,30 @@ def test_the_deadline_ends_a_call(gateway: FakeGateway) -> None:
     gateway.script = [lambda context: time.sleep(0.5)]
     with Client(gateway.target, timeout_s=0.1) as client, pytest.raises(DeadlineExceeded, match="before the server"):
         client.segment(b"x", points=[0, 0])
+
+
+async def test_everything_has_more_time_than_other_calls_unless_a_deadline_is_named(gateway: FakeGateway) -> None:
+    with Client(gateway.target) as client, Client(gateway.target, timeout_s=7) as hasty:
+        for asking in (client, hasty):
+            asking.embed(b"x")
+            asking.everything(b"x")
+        client.everything(b"x", timeout_s=9)
+    async with AsyncClient(gateway.target) as concurrent:
+        await concurrent.embed(b"x")
+        await concurrent.everything(b"x")
+    assert gateway.remaining == pytest.approx([60, 300, 7, 7, 9, 60, 300], abs=2)
+
+
+def test_a_retry_with_too_little_time_left_says_what_the_first_try_said(gateway: FakeGateway) -> None:
+    busy = fail(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", retry_after_ms=100)
+    short = fail(grpc.StatusCode.FAILED_PRECONDITION, "deadline: too short", smallest_deadline_ms=900)
+    gateway.script = [busy, short, short]
+    with Client(gateway.target, timeout_s=1) as client:
+        with pytest.raises(Overloaded, match="busy"):
+            client.embed(b"x")
+        with pytest.raises(Infeasible, match="too short") as caught:
+            client.embed(b"x")
+    assert caught.value.smallest_deadline_s == 0.9
 
 
 def test_nobody_there() -> None:

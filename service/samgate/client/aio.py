@@ -45,7 +45,7 @@ class AsyncClient:
         self,
         target: str = channel.DEFAULT_TARGET,
         *,
-        timeout_s: float = channel.DEFAULT_TIMEOUT_S,
+        timeout_s: float | None = None,
         retries: int = 4,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
@@ -146,7 +146,7 @@ class AsyncClient:
     ) -> AsyncGenerator[EverythingEvent, None]:
         """As :meth:`samgate.client.Client.everything_events`. Leaving ``async for`` early cancels the call only when
         the generator is closed: use :func:`contextlib.aclosing`."""
-        attempts = self._attempts(timeout_s)
+        attempts = self._attempts(timeout_s, channel.DEFAULT_EVERYTHING_TIMEOUT_S)
         choice = messages.Choice(variant, min_accuracy)
         request = await asyncio.to_thread(messages.everything_request, image, grid, format, choice)
         while True:
@@ -196,8 +196,9 @@ class AsyncClient:
     def _stub(self) -> SegmentationAsyncStub:
         return SegmentationStub(self._channel())
 
-    def _attempts(self, timeout_s: float | None) -> Attempts:
-        return Attempts(self._policy, self._timeout_s if timeout_s is None else timeout_s)
+    def _attempts(self, timeout_s: float | None, usual_s: float = channel.DEFAULT_TIMEOUT_S) -> Attempts:
+        asked_s = self._timeout_s if timeout_s is None else timeout_s
+        return Attempts(self._policy, usual_s if asked_s is None else asked_s)
 
     async def _call(
         self, method: grpc.aio.UnaryUnaryMultiCallable[Request, Answer], request: Request, attempts: Attempts

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 DEFAULT_TIMEOUT_S = 60.0
+DEFAULT_EVERYTHING_TIMEOUT_S = 300.0
+"""A thousand prompts on one image: half a minute on two idle cores without bf16."""
 HEALTH_TIMEOUT_S = 5.0
 HEALTH_METHOD = "/grpc.health.v1.Health/Check"
 

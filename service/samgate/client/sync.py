@@ -42,7 +42,8 @@ class Client:
 
     Args:
         target: gRPC address, such as ``host:50051`` or ``unix:/run/samgate.sock``.
-        timeout_s: deadline of a call, over all of its tries, where the call names none.
+        timeout_s: deadline of a call, over all of its tries, where the call names none (default: 60 s, for
+            :meth:`everything` 300 s).
         retries: most tries after the first; 0 switches retrying off.
         credentials: for TLS; without, the connection is not encrypted.
     """
@@ -51,7 +52,7 @@ class Client:
         self,
         target: str = channel.DEFAULT_TARGET,
         *,
-        timeout_s: float = channel.DEFAULT_TIMEOUT_S,
+        timeout_s: float | None = None,
         retries: int = 4,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
@@ -199,8 +200,9 @@ class Client:
     def _stub(self) -> SegmentationStub:
         return SegmentationStub(self._channel())
 
-    def _attempts(self, timeout_s: float | None) -> Attempts:
-        return Attempts(self._policy, self._timeout_s if timeout_s is None else timeout_s)
+    def _attempts(self, timeout_s: float | None, usual_s: float = channel.DEFAULT_TIMEOUT_S) -> Attempts:
+        asked_s = self._timeout_s if timeout_s is None else timeout_s
+        return Attempts(self._policy, usual_s if asked_s is None else asked_s)
 
     def _call(
         self, method: grpc.UnaryUnaryMultiCallable[Request, Answer], request: Request, timeout_s: float | None
@@ -220,7 +222,7 @@ class Client:
     def _events(
         self, request: pb.SegmentEverythingRequest, asked: Format, timeout_s: float | None
     ) -> Generator[EverythingEvent, None, None]:
-        attempts = self._attempts(timeout_s)
+        attempts = self._attempts(timeout_s, channel.DEFAULT_EVERYTHING_TIMEOUT_S)
         while True:
             call = self._stub().SegmentEverything(request, timeout=attempts.remaining_s())
             reader, begun = messages.EverythingReader(asked), False
