@@ -132,9 +132,14 @@ class Endless(segmentation_pb2_grpc.SegmentationServicer):
     Segment = Embed = ListVariants = None  # type: ignore[assignment]
 
 
-def _heed_ctrl_c() -> None:
-    """What a shell starts in the background ignores SIGINT, and so do its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+# What a shell starts in the background ignores SIGINT, and so do its children. (A preexec_fn would make Python fork
+# instead of vfork, and a child that is forked while gRPC's threads run may crash.)
+HEEDS_CTRL_C = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from samgate.cli.main import main
+sys.exit(main())
+"""
 
 
 def test_ctrl_c_cancels_the_call(file: Path) -> None:
@@ -143,10 +148,8 @@ def test_ctrl_c_cancels_the_call(file: Path) -> None:
     segmentation_pb2_grpc.add_SegmentationServicer_to_server(endless, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    command = [*COMMAND, "everything", str(file), "--server", f"127.0.0.1:{port}"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_ctrl_c
-    ) as process:
+    command = [sys.executable, "-c", HEEDS_CTRL_C, "everything", str(file), "--server", f"127.0.0.1:{port}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert endless.begun.wait(60)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)

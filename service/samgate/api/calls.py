@@ -57,20 +57,20 @@ class Calls:
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._arrived = 0.0
+        self._stirred = 0.0
         self.in_flight = 0
 
     async def drain(self, timeout_s: float) -> bool:
         """Refuse new calls with UNAVAILABLE and wait for those under way; False when some are left at the end.
 
-        Goes on refusing until calls have stopped coming for a moment: gRPC would answer CANCELLED, which nobody
-        retries, to one that arrives while the server is taken down.
+        Goes on refusing until no call has come or gone for a moment: gRPC would answer CANCELLED, which nobody
+        retries, to one that arrives while the server is taken down, and whoever has an answer may ask again at once.
         """
         self._draining = True
         try:
             async with asyncio.timeout(timeout_s):
                 await self._idle.wait()
-                while (quiet := time.monotonic() - self._arrived) < _QUIET_S:
+                while (quiet := time.monotonic() - self._stirred) < _QUIET_S:
                     await asyncio.sleep(_QUIET_S - quiet)
         except TimeoutError:
             return self.in_flight == 0
@@ -122,12 +122,13 @@ class Calls:
         return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer
 
     def _enter(self) -> None:
-        self._arrived = time.monotonic()
+        self._stirred = time.monotonic()
         self.in_flight += 1
         self._idle.clear()
         self._metrics.in_flight.inc()
 
     def _leave(self) -> None:
+        self._stirred = time.monotonic()
         self.in_flight -= 1
         self._metrics.in_flight.dec()
         if self.in_flight == 0:
