@@ -103,7 +103,9 @@ def _roomy(queued: int, count: int) -> Times:
             for batch in running:
                 core.finish(batch, now)
                 for work in batch.works:
+                    begun = time.thread_time()
                     core.close(work.payload.ticket, now, answered=False)
+                    times["end"].append(time.thread_time() - begun)
                     held -= 1
             while held < queued:
                 number += 1

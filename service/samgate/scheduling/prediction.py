@@ -22,8 +22,6 @@ ENCODE, DECODE, BULK = 0, 1, 2
 def marginal(line: Line, count: int, limit: int, waiting: int) -> float:
     """Device seconds that ``count`` items more take, of which a call holds ``limit``: behind ``waiting`` others they
     fill up calls that run anyway, on an idle device they pay for calls of their own."""
-    if count == 1 and (limit == 1 or not waiting):
-        return line.fixed_s + line.each_s
     calls = count / limit if waiting else math.ceil(count / limit)
     return line.fixed_s * calls + line.each_s * count
 
