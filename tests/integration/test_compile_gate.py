@@ -1,4 +1,5 @@
-"""The accuracy gate on real graphs and photographs: it passes what is right and stops what isn't."""
+"""The accuracy gate on real graphs and photographs: it passes what is right and stops what isn't. With the smallest
+input: the same graphs in a fifth of the time."""
 
 from __future__ import annotations
 
@@ -16,10 +17,11 @@ from samgate.compile.photographs import spread
 from samgate.errors import InvalidArgument
 from samgate.evaluation.dataset import DatasetError
 from samgate.variants.graphs import GraphName
-from samgate.variants.mobilesam import SPEC
+from samgate.variants.mobilesam_smaller import SPEC_512 as SPEC
 
 F32 = SPEC.precisions["f32"]
-INT8 = SPEC.precisions["int8"].on("bf16")
+INT8 = SPEC.precisions["int8"].on("f32")
+"""Its bounds; in f32, so that what is damaged is all that differs."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,5 @@
-"""The pipeline and its accuracy gate: what passes is installed with its figures, what fails leaves nothing."""
+"""The pipeline and its accuracy gate: what passes is installed with its figures, what fails leaves nothing. Mostly with
+the smallest input: the same graphs in a fifth of the time."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from samgate.compile.pipeline import Request, compile_variant
 from samgate.compile.targets import TARGETS, TargetName
 from samgate.engines.openvino import load_graph
 from samgate.errors import CompileError, NotInstalled
-from samgate.variants.mobilesam import SPEC
+from samgate.variants.mobilesam import SPEC as LARGE
+from samgate.variants.mobilesam_smaller import SPEC_512 as SPEC
 from samgate.variants.spec import Gate, VariantSpec
 from samgate.weights.home import sha256_file
 
@@ -47,8 +49,8 @@ def figures(gate: Mapping[str, Any] | None) -> dict[tuple[str, str], float]:
 
 
 def test_openvino_gets_f32_graphs_and_runs_them_in_bf16(installed: None, data: GateData, tmp_path: Path) -> None:
-    artifact = compiled(SPEC, "openvino", "bf16", data, tmp_path)
-    reference = ensure_graphs(SPEC)
+    artifact = compiled(LARGE, "openvino", "bf16", data, tmp_path)
+    reference = ensure_graphs(LARGE)
     assert list(artifact.files) == ["encoder", "decoder", "masked_decoder", "survivors"]
     for name, path in artifact.files.items():
         assert sha256_file(path) == sha256_file(reference[name])
@@ -57,7 +59,7 @@ def test_openvino_gets_f32_graphs_and_runs_them_in_bf16(installed: None, data: G
     assert set(judged) == {(name, "point") for name in ("decoder", "masked_decoder", "survivors")}
     assert all(0.9 < iou < 1 for iou in judged.values())
     assert "passed on 1 images" in artifact.manifest.checked
-    assert installed_artifact(SPEC, "openvino", "bf16", root=tmp_path).manifest == artifact.manifest
+    assert installed_artifact(LARGE, "openvino", "bf16", root=tmp_path).manifest == artifact.manifest
 
 
 def test_what_fails_the_gate_is_not_installed(installed: None, data: GateData, tmp_path: Path) -> None:
