@@ -14,10 +14,10 @@ def admitted(budget: EncodeBudget, images: list[str], every_s: float, begin: flo
     return [image for turn, image in enumerate(images) if budget.allows(image, ENCODE_S, begin + turn * every_s)]
 
 
-def test_encodes_get_nine_tenths_of_the_time_when_nothing_else_is_asked_for() -> None:
-    # 20 images a second, of which 9 fit; the first two seconds' worth isn't saved up yet.
+def test_encodes_get_nearly_all_of_the_time_when_nothing_else_is_asked_for() -> None:
+    # 20 images a second, of which 9.5 fit; the first two seconds' worth isn't saved up yet.
     images = [str(number) for number in range(2000)]
-    assert len(admitted(EncodeBudget(0.0), images, 0.05)) == pytest.approx(900, rel=0.05)
+    assert len(admitted(EncodeBudget(0.0), images, 0.05)) == pytest.approx(950, rel=0.05)
 
 
 def test_requests_for_held_embeddings_go_first() -> None:
@@ -27,7 +27,7 @@ def test_requests_for_held_embeddings_go_first() -> None:
         now = turn * 0.05
         budget.ask(0.03, now)  # 0.6 of the devices
         found += budget.allows(str(turn), ENCODE_S, now)
-    assert found == pytest.approx(100 * 0.3 / ENCODE_S, rel=0.1)
+    assert found == pytest.approx(100 * 0.35 / ENCODE_S, rel=0.1)
 
 
 def test_a_tenth_of_the_time_is_always_for_encodes() -> None:

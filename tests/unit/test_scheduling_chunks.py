@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from samgate.scheduling.prediction import chunk_size
+from samgate.scheduling.plans import chunk_size
 from samgate.scheduling.profile import Line
 from scheduling_support import point
 

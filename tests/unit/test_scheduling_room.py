@@ -8,9 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from samgate.scheduling.device import STAGES, Batch, Device
-from samgate.scheduling.prediction import DECODE, ENCODE, View
 from samgate.scheduling.profile import DeviceProfile, Line
 from samgate.scheduling.queue import Priority, Work
+from samgate.scheduling.view import DECODE, ENCODE, View
 from simulation_support import point
 
 SECONDS = st.floats(0.01, 3.0)

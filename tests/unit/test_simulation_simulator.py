@@ -51,6 +51,17 @@ def test_the_cache_is_as_large_as_the_fleet_says(tmp_path: Path, embeddings: int
     assert [one.cached for one in found.outcomes] == [False, False, again]
 
 
+def test_under_overload_a_slow_spell_lets_in_fewer_images() -> None:
+    """Counted in the time that encodes take on an idle device, too many got in, and their prompts were late."""
+    slow = two_cores(embeddings=128, threads=3, troubles=(Trouble(0, 0, 0.0, 400.0, 1.5),))
+    work = workload({"deadline_s": {"choices": {0.5: 1, 1: 2, 2: 1}}}, per_image=16, warmup_s=10)
+    most, overloaded = (summarise(run(work, slow, rate=rate), 1.0) for rate in (40, 90))
+    assert most.attainment > 0.99
+    assert overloaded.on_time_of_admitted is not None
+    assert overloaded.on_time_of_admitted > 0.99
+    assert overloaded.goodput > most.goodput
+
+
 def test_a_request_of_a_failed_device_goes_to_another(tmp_path: Path) -> None:
     rules = Rules()
     broken = fleet(SLOW, devices=2, troubles=(Trouble(0, 0, 0.1, 5.0), Trouble(0, 1, 0.02, 0.03)))

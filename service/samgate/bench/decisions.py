@@ -101,7 +101,7 @@ def _roomy(queued: int, count: int) -> Times:
         while len(times["admission"]) < count:
             now += 0.004
             for batch in running:
-                core.finish(batch, now)
+                core.finish(batch, now, failed=True)  # this clock says nothing of the device's pace
                 for work in batch.works:
                     begun = time.thread_time()
                     core.close(work.payload.ticket, now, answered=False)

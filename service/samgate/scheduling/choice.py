@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from samgate.scheduling.plans import Plan
 from samgate.scheduling.policy import Policy
-from samgate.scheduling.prediction import DECODE, ENCODE, Plan, Timing, decode_shortage, encode_shortage, finish, timing
+from samgate.scheduling.prediction import Timing, decode_shortage, encode_shortage, finish, timing
 from samgate.scheduling.profile import PROMPT_KINDS, OperatingPoint
 from samgate.scheduling.request import Reason, Refusal, Refused, Request
+from samgate.scheduling.view import DECODE, ENCODE
 
 LEAST_RETRY_S = 0.01
 _EPSILON = 1e-9

@@ -11,11 +11,13 @@ from samgate.scheduling.choice import LEAST_RETRY_S, choose, choose_as, price_sc
 from samgate.scheduling.device import STAGES, Batch, Device, Stage
 from samgate.scheduling.fairness import ConcurrencyLimit, FairShares
 from samgate.scheduling.learning import Decaying, EncodeBudget, LoadPrice, PredictionError
+from samgate.scheduling.plans import Costs, Plan, chunk_size, decode_limit, plans_for
 from samgate.scheduling.policy import POLICIES, Policy
-from samgate.scheduling.prediction import BULK, DECODE, ENCODE, Plan, Timing, View, chunk_size, decode_limit, plan
+from samgate.scheduling.prediction import Timing
 from samgate.scheduling.profile import DeviceProfile, Line, OperatingPoint
 from samgate.scheduling.queue import Priority, Work
 from samgate.scheduling.request import Encode, Job, Reason, Refusal, Refused, Request, Step, Ticket
+from samgate.scheduling.view import BULK, DECODE, ENCODE, View
 
 _VALUE, _COST = attrgetter("value"), attrgetter("cost_s")
 _CROWDED = 0.2
@@ -66,6 +68,7 @@ class Scheduler:
             name: min(chunk_size(point, self.options.yield_s) for point in points if point.name == name)
             for name in self._errors
         }
+        self._costs = {name: Costs(device.points.values(), self._chunks) for name, device in self.devices.items()}
 
     def chunk(self, point: OperatingPoint, priority: Priority) -> int:
         """The most prompts of one request in one piece of decoder work."""
@@ -91,7 +94,8 @@ class Scheduler:
         else:
             found = choose_as(options.policy, request, plans, margin, options.overloaded, now)
         cheapest = min(plans, key=_COST) if isinstance(found, Refusal) else found[0]
-        share_s = cheapest.cost_s / self._instances
+        # Shares are of the time that passes, on a device that may be slower than its profile.
+        share_s = cheapest.cost_s * cheapest.view.pace / self._instances
         self.shares.ask(request.client, share_s, now)
         if cheapest.encode_s == 0:
             self.budget.ask(share_s, now)
@@ -109,11 +113,12 @@ class Scheduler:
         if self.open >= self.limit.limit:
             return Refusal(Refused.LIMIT, retry_after_s=max(chosen.cost_s, LEAST_RETRY_S))
         view = chosen.view
-        time_s = max(request.deadline - now, 0.0) / view.pace
+        time_s = max(request.deadline - now, 0.0)
         if not self.shares.allows(request.client, share_s, time_s, now):
             return Refusal(Refused.SHARE, retry_after_s=max(share_s, LEAST_RETRY_S))
-        encode_s = chosen.encode_s / self._instances
-        crowded = (view.work[ENCODE] + view.work[DECODE]) / view.instances > _CROWDED * time_s
+        encode_s = chosen.encode_s * view.pace / self._instances
+        queued_s = (view.work[ENCODE] + view.work[DECODE]) * view.pace / view.instances
+        crowded = queued_s > _CROWDED * time_s
         if encode_s > 0 and crowded and self.price.overloaded:
             # Those who ask for little don't stand back for an image's rank.
             image = None if self.shares.modest(request.client, now) else request.image
@@ -214,9 +219,8 @@ class Scheduler:
 
     def _plans(self, request: Request, now: float) -> tuple[list[Plan], float | None]:
         """Every way to answer ``request``, and the best accuracy that any has."""
-        plans: list[Plan] = []
+        found: list[Plan] = []
         best: float | None = None
-        bulk = request.priority is Priority.BULK
         for device in self.devices.values():
             if not device.available:
                 continue
@@ -228,19 +232,12 @@ class Scheduler:
             if self.options.policy.priced:
                 queued_s = (view.work[ENCODE] + view.work[DECODE]) * view.pace / view.instances
                 price = self.price.at(queued_s / max(request.deadline - now, 1e-3))
-            shared = request.image if request.encodes == 1 else None
-            for name, point in device.points.items():
-                if request.points is not None and name not in request.points:
-                    continue
-                accuracy = point.accuracy[request.kind]
-                if best is None or accuracy > best:
-                    best = accuracy
-                if accuracy < request.min_accuracy:
-                    continue
-                joins = self._encodes.get((name, shared)) if shared is not None else None
-                chunk = self._chunks[point.name] if bulk else point.max_prompts
-                plans.append(plan(request, view, point, joins, chunk, price))
-        return plans, best
+            costs = self._costs[device.name].of(request, view.waiting)
+            some, accuracy = plans_for(request, view, costs, self._encodes, price)
+            found += some
+            if accuracy is not None and (best is None or accuracy > best):
+                best = accuracy
+        return found, best
 
     def _ticket(
         self, request: Request, chosen: Plan, timed: Timing, reason: Reason, share_s: float, now: float

@@ -21,8 +21,9 @@ _HIGHEST = 4.0
 _QUEUE_PRICE = 2.0
 _LEAST_ENCODES = 0.1
 """Of the devices' time: without new images there would soon be nothing to prompt."""
-_MOST_WORK = 0.9
-"""Of the devices' time for encodes and requests for held embeddings together: messages and masks take the rest."""
+_MOST_WORK = 0.95
+"""Of the devices' time for encodes and what is asked for of held embeddings together: messages and masks take the
+rest."""
 _SAVED_S = 2.0
 """How much time for encodes is saved up at most."""
 _PRECEDENCE_S = 120.0

@@ -1,0 +1,136 @@
+"""The ways to answer a request, and what each takes: formulas over operating points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from samgate.scheduling.profile import Line, OperatingPoint
+from samgate.scheduling.queue import Priority
+from samgate.scheduling.request import Encode, Request
+from samgate.scheduling.view import DECODE, ENCODE, View
+
+_MOST_SHAPES = 1024
+"""Remembered: clients choose how many prompts they ask for."""
+
+
+def marginal(line: Line, count: int, limit: int, waiting: int) -> float:
+    """Device seconds that ``count`` items more take, of which a call holds ``limit``: behind ``waiting`` others they
+    fill up calls that run anyway, on an idle device they pay for calls of their own."""
+    calls = count / limit if waiting else math.ceil(count / limit)
+    return line.fixed_s * calls + line.each_s * count
+
+
+def decode_limit(point: OperatingPoint, size: int, chunk: int) -> int:
+    """The most prompts of an interactive decoder call that begins with a piece of ``size`` prompts, where a piece has
+    at most ``chunk``: its mates are on images of their own, or all on the same where a call takes one image alone."""
+    return chunk if point.decode_images == 1 else min(chunk, size * point.decode_images)
+
+
+def chunk_size(point: OperatingPoint, longest_s: float) -> int:
+    """Prompts of SegEvery in one call, such that it holds the device for at most ``longest_s``; at least 1."""
+    line = point.survivors
+    fit = int((longest_s - line.fixed_s) / line.each_s) if line.each_s > 0 else point.max_prompts
+    fit = max(1, min(point.max_prompts, fit))
+    # As many for each thread: one prompt more takes as long as one more for each would.
+    return fit - fit % point.decode_images if fit > point.decode_images else fit
+
+
+class Cost(NamedTuple):
+    """What requests of one shape take at ``point``: seconds of the device for their images, for all of these but one,
+    and for their prompts. ``chunk`` is the most prompts of one call."""
+
+    point: OperatingPoint
+    accuracy: float
+    chunk: int
+    encode_s: float
+    rest_s: float
+    decode_s: float
+
+
+class Costs:
+    """What requests take at the points of a device, calculated once for all that are alike.
+
+    Args:
+        points: of the device.
+        chunks: the most prompts of a call of bulk work, by point.
+    """
+
+    def __init__(self, points: Iterable[OperatingPoint], chunks: Mapping[str, int]) -> None:
+        self._points, self._chunks = tuple(points), chunks
+        self._known: dict[tuple[object, ...], tuple[Cost, ...]] = {}
+
+    def of(self, request: Request, waiting: tuple[int, int]) -> tuple[Cost, ...]:
+        """By point, while ``waiting`` encodes and decodes are queued."""
+        bulk = request.priority is Priority.BULK
+        encodes, decodes = waiting
+        shape = (request.kind, request.encodes, request.prompts, request.everything, bulk, encodes > 0, decodes > 0)
+        known = self._known.get(shape)
+        if known is None:
+            if len(self._known) >= _MOST_SHAPES:
+                self._known.clear()
+            known = self._known[shape] = tuple(self._cost(point, request, waiting) for point in self._points)
+        return known
+
+    def _cost(self, point: OperatingPoint, request: Request, waiting: tuple[int, int]) -> Cost:
+        chunk, line = point.max_prompts, point.survivors if request.everything else point.decode
+        limit, behind = chunk, 0
+        if request.priority is Priority.BULK:
+            limit = chunk = self._chunks[point.name]
+        elif point.decode_images > 1:  # others' prompts share a call
+            limit, behind = decode_limit(point, request.prompts, chunk), waiting[DECODE]
+
+        def encode_s(images: int) -> float:
+            return marginal(point.encode, images, point.max_images, waiting[ENCODE]) if images > 0 else 0.0
+
+        decode_s = marginal(line, request.prompts, limit, behind) if request.prompts else 0.0
+        accuracy = point.accuracy[request.kind]
+        return Cost(point, accuracy, chunk, encode_s(request.encodes), encode_s(request.encodes - 1), decode_s)
+
+
+class Plan(NamedTuple):
+    """A request at one operating point of one device, as far as it is needed to compare plans: ``encode_s`` and
+    ``decode_s`` are the device's seconds, ``cost_s`` both together, ``chunk`` is the most prompts of one call,
+    ``value`` accuracy less its price.
+    """
+
+    view: View
+    point: OperatingPoint
+    accuracy: float
+    joins: Encode | None
+    encodes: int
+    chunk: int
+    encode_s: float
+    decode_s: float
+    cost_s: float
+    value: float
+
+
+def plans_for(
+    request: Request, view: View, costs: Iterable[Cost], encoding: Mapping[tuple[str, str], Encode], price: float
+) -> tuple[list[Plan], float | None]:
+    """Every way to answer ``request`` on the device of ``view``, and the best accuracy that any has.
+
+    ``encoding`` are the encodes under way or promised, by point and image, ``price`` is μ.
+    """
+    found: list[Plan] = []
+    best: float | None = None
+    wanted, least, cached = request.points, request.min_accuracy, request.cached
+    shared = request.image if request.encodes == 1 else None
+    for point, accuracy, chunk, encode_s, rest_s, decode_s in costs:
+        name = point.name
+        if wanted is not None and name not in wanted:
+            continue
+        if best is None or accuracy > best:
+            best = accuracy
+        if accuracy < least:
+            continue
+        joins = encoding.get((name, shared)) if shared is not None else None
+        encodes = request.encodes
+        if joins is not None or name in cached:
+            encodes, encode_s = encodes - 1, rest_s
+        cost_s = encode_s + decode_s
+        value = accuracy - price * cost_s
+        found.append(Plan(view, point, accuracy, joins, encodes, chunk, encode_s, decode_s, cost_s, value))
+    return found, best

@@ -1,0 +1,107 @@
+"""A device at one moment, and the room that it has: the processor-demand test with what runs already."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samgate.scheduling.device import STAGES, Device
+from samgate.scheduling.timeline import NOISE_S
+
+ENCODE, DECODE, BULK = 0, 1, 2
+"""Rows of a device's timeline."""
+
+
+class View:
+    """A device at one moment, for one arrival: what several operating points ask of it is calculated once."""
+
+    __slots__ = ("_begins", "_beside", "_over", "_slots", "_speed", "best_pace", "device", "held", "instances", "left",
+                 "now", "overhead_s", "pace", "shared", "shortages", "timeline", "waiting", "work")  # fmt: skip
+
+    def __init__(self, device: Device, now: float) -> None:
+        self.device, self.now = device, now
+        self.pace = device.pace(now)
+        self.best_pace = min(1.0, self.pace)
+        """A profile may have been measured while others had the processors: what has been seen to be faster is."""
+        self.instances = device.profile.instances
+        self.shared = device.profile.shared
+        self.timeline = timeline = device.timeline
+        self.left = (device.left("encode", self.pace), device.left("decode", self.pace))
+        self.held = timeline.total
+        self.work = (self.left[0] + self.held[0], self.left[1] + self.held[1])
+        """Seconds of interactive encodes and decodes, those under way included."""
+        self.waiting = (len(device.queues["encode"]), len(device.queues["decode"]))
+        self.overhead_s = device.profile.overhead_s
+        self.shortages: dict[tuple[float, int], float] = {}
+        """Of decodes that were asked for, by their seconds and slot."""
+        self._speed = self.instances / self.pace
+        self._slots: dict[float, int] = {}
+        self._begins: list[int | None] = [None, None]
+        self._over: dict[int, NDArray[np.float64]] = {}
+        self._beside: NDArray[np.float64] | None = None
+
+    def slot(self, due: float) -> int:
+        """The timeline's slot of ``due``."""
+        known = self._slots.get(due)
+        if known is None:
+            known = self._slots[due] = self.timeline.slot(due)
+        return known
+
+    def room(self, row: int, slot: int, wanted: float) -> float:
+        """Seconds of interactive work that may be added to ``row``, due by the time of ``slot``, without making
+        anything late that is due then or later: the processor-demand test. Where that is ``wanted`` or more, it may be
+        too much: more is not looked for.
+
+        A shared device runs both rows in the order of their deadlines: what is less urgent doesn't go beside what can't
+        spare the time (:meth:`Device.holds`). Only an encode that runs already can't be put off: decodes beside it take
+        twice their time.
+        """
+        left, due = self.left, self.timeline.due
+        if not self.shared:
+            over = self._over.get(row)
+            if over is None:
+                over = self._over[row] = self._exceeding(due[row])
+            return -_most(over, slot) - left[row] - self.now * self._speed
+        over = self._over.get(ENCODE)  # of both rows, for both
+        if over is None:
+            over = self._over[ENCODE] = self._exceeding(due[ENCODE] + due[DECODE])
+        top = most = _most(over, slot)
+        other = 1 - row
+        if left[other] > 0:
+            # What runs counts from when it is due.
+            begins = self._begins[other]
+            if begins is None:
+                begins = self._begins[other] = self.slot(self.device.running_due(STAGES[other]))
+            if begins > slot:
+                most = max(most, _most(over, begins) + left[other])
+            else:
+                most += left[other]
+        most += left[row]
+        # Twice their time is no more than theirs and all that is left of the encode.
+        if row == DECODE and left[ENCODE] > 0 and top + left[0] + left[1] > -self.now * self._speed - wanted:
+            if self._beside is None:
+                slowed = due[row] + left[row]
+                slowed += np.minimum(slowed, left[ENCODE])
+                self._beside = self._exceeding(slowed)
+            most = max(most, _most(self._beside, slot))
+        return -most - self.now * self._speed
+
+    def _exceeding(self, work: NDArray[np.float64]) -> NDArray[np.float64]:
+        """For each slot by how much ``work`` due by then exceeds what the device does until then, from time 0 on:
+        ``now`` is the same for all slots, and taken off at the end."""
+        return work - self.device.capacity(self.pace)
+
+    def bulk_room(self, slot: int = 0, share: float = 1.0) -> float:
+        """Seconds of work that bulk work due by ``slot`` or later leaves to whatever goes before it, where bulk and
+        interactive work have ``share`` of the device."""
+        due = self.timeline.due[BULK]
+        slot = min(max(slot, int(due.searchsorted(NOISE_S, side="right"))), len(due) - 1)
+        base = (self.timeline.edges[slot:] - self.now) * (share * self.instances / self.pace)
+        return float((base - due[slot:]).min()) - self.work[0] - self.work[1]
+
+
+def _most(over: NDArray[np.float64], slot: int) -> float:
+    """The largest of ``over`` from ``slot`` on. A maximum of its own for each of the few slots that are asked for: all
+    of them at once, accumulated, take as long as four. By its place: numpy finds that in a third of the time."""
+    later = over[slot:]
+    return later.item(later.argmax())
