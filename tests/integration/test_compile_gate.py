@@ -1,5 +1,5 @@
 """The accuracy gate on real graphs and photographs: it passes what is right and stops what isn't. With the smallest
-input: the same graphs in a fifth of the time."""
+input, which takes a fraction of the time."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """The pipeline and its accuracy gate: what passes is installed with its figures, what fails leaves nothing. Mostly with
-the smallest input: the same graphs in a fifth of the time."""
+the smallest input, which takes a fraction of the time."""
 
 from __future__ import annotations
 

@@ -117,8 +117,7 @@ class Scheduler:
         if not self.shares.allows(request.client, share_s, time_s, now):
             return Refusal(Refused.SHARE, retry_after_s=max(share_s, LEAST_RETRY_S))
         encode_s = chosen.encode_s * view.pace / self._instances
-        queued_s = (view.work[ENCODE] + view.work[DECODE]) * view.pace / view.instances
-        crowded = queued_s > _CROWDED * time_s
+        crowded = view.queued_s > _CROWDED * time_s
         if encode_s > 0 and crowded and self.price.overloaded:
             # Those who ask for little don't stand back for an image's rank.
             image = None if self.shares.modest(request.client, now) else request.image
@@ -230,8 +229,7 @@ class Scheduler:
             view = View(device, now)
             price = 0.0
             if self.options.policy.priced:
-                queued_s = (view.work[ENCODE] + view.work[DECODE]) * view.pace / view.instances
-                price = self.price.at(queued_s / max(request.deadline - now, 1e-3))
+                price = self.price.at(view.queued_s / max(request.deadline - now, 1e-3))
             costs = self._costs[device.name].of(request, view.waiting)
             some, accuracy = plans_for(request, view, costs, self._encodes, price)
             found += some

@@ -16,7 +16,8 @@ class View:
     """A device at one moment, for one arrival: what several operating points ask of it is calculated once."""
 
     __slots__ = ("_begins", "_beside", "_over", "_slots", "_speed", "best_pace", "device", "held", "instances", "left",
-                 "now", "overhead_s", "pace", "shared", "shortages", "timeline", "waiting", "work")  # fmt: skip
+                 "now", "overhead_s", "pace", "queued_s", "shared", "shortages", "timeline", "waiting",
+                 "work")  # fmt: skip
 
     def __init__(self, device: Device, now: float) -> None:
         self.device, self.now = device, now
@@ -30,6 +31,8 @@ class View:
         self.held = timeline.total
         self.work = (self.left[0] + self.held[0], self.left[1] + self.held[1])
         """Seconds of interactive encodes and decodes, those under way included."""
+        self.queued_s = (self.work[0] + self.work[1]) * self.pace / self.instances
+        """Until all of it is done, at the pace that is seen."""
         self.waiting = (len(device.queues["encode"]), len(device.queues["decode"]))
         self.overhead_s = device.profile.overhead_s
         self.shortages: dict[tuple[float, int], float] = {}
