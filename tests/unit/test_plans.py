@@ -25,9 +25,9 @@ def costs(waiting: tuple[int, int] = (0, 0), request: Request = COLD) -> tuple[C
     return Costs(PROFILE.points, {SLOW.name: 4, FAST.name: 4}).of(request, waiting)
 
 
-def plans(request: Request, encoding: dict[tuple[str, str], Encode] | None = None) -> tuple[Plan, ...]:
+def plans(request: Request, coming: dict[str, Encode] | None = None) -> tuple[Plan, ...]:
     view = View(Device("cpu", PROFILE, 100, 0.0), 0.0)
-    return tuple(plans_for(request, view, costs(request=request), encoding or {}, price=0.1)[0])
+    return tuple(plans_for(request, view, costs(request=request), coming or {}, price=0.1)[0])
 
 
 def test_a_plan_is_worth_its_accuracy_less_the_price_of_its_time() -> None:
@@ -41,10 +41,8 @@ def test_what_is_held_or_under_way_is_not_encoded_again() -> None:
     assert (slow.encodes, slow.encode_s, fast.encodes, fast.encode_s) == (0, 0.0, 1, 0.1)
     timeline = Timeline(3, 0.0)
     coming = Encode((FAST.name, "photo"), 0.2, 0.5, 0.9, timeline, timeline.reserve(0, 0, 0.1))
-    slow, fast = plans(COLD, {coming.key: coming})
+    slow, fast = plans(COLD, {FAST.name: coming})
     assert (slow.joins, slow.encodes, fast.joins, fast.encodes, fast.encode_s) == (None, 1, coming, 0, 0.0)
-    # Somebody else's image is of no use.
-    assert all(plan.encodes == 1 for plan in plans(replace(COLD, image="other"), {coming.key: coming}))
 
 
 def test_of_an_image_with_crops_only_the_whole_is_held() -> None:

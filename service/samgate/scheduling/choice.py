@@ -15,16 +15,17 @@ from samgate.scheduling.view import DECODE, ENCODE
 LEAST_RETRY_S = 0.01
 _EPSILON = 1e-9
 
-Margin = Callable[[str], float]
-"""ε of an operating point, in seconds."""
+Margin = Callable[[Plan], float]
+"""How much later than predicted a plan may be done, in seconds."""
 
 
 def choose(request: Request, plans: Sequence[Plan], margin: Margin) -> tuple[Plan, Timing] | Refusal:
     """The first of ``plans`` that meets the deadline without costing anybody else's, with its timing."""
     waits, smallest = [], math.inf
     for candidate in plans:
-        timed = timing(request, candidate, margin(candidate.point.name))
-        idle_s = timed.service_s + timed.margin_s
+        timed = timing(request, candidate, margin(candidate))
+        # While others wait, some of the margin may be their doing.
+        idle_s = timed.service_s + (0.0 if candidate.view.queued_s > 0 else timed.margin_s)
         smallest = min(smallest, idle_s)
         if request.arrival + idle_s > request.deadline + _EPSILON:
             continue  # nor could it be in time now
@@ -61,7 +62,7 @@ def choose_as(
             time_s = request.deadline - request.arrival
             fit = [plan for plan in plans if timing(request, plan, 0.0).service_s <= time_s]
         chosen = max(fit, key=lambda plan: (plan.accuracy, -cold_s(plan), -backlog(plan)), default=chosen)
-    timed = timing(request, chosen, margin(chosen.point.name))
+    timed = timing(request, chosen, margin(chosen))
     finish(request, chosen, timed)
     return chosen, timed
 
@@ -70,11 +71,12 @@ def reason_for(request: Request, chosen: Plan, plans: Sequence[Plan]) -> Reason:
     """Why ``chosen``, of ``plans`` in the order in which they were tried."""
     if request.points is not None and len(request.points) == 1:
         return Reason.NAMED
-    reason = Reason.MOST_ACCURATE
-    tried = True
+    reason, tried = Reason.MOST_ACCURATE, True
+    least = chosen.accuracy + _EPSILON
     for plan in plans:
-        tried = tried and plan is not chosen
-        if plan.accuracy > chosen.accuracy + _EPSILON:
+        if plan is chosen:
+            tried = False
+        elif plan.accuracy > least:
             # What was tried before the chosen one had no room.
             if tried:
                 return Reason.DEADLINE

@@ -20,6 +20,10 @@ from samgate.scheduling.request import Encode, Job, Reason, Refusal, Refused, Re
 from samgate.scheduling.view import BULK, DECODE, ENCODE, View
 
 _VALUE, _COST = attrgetter("value"), attrgetter("cost_s")
+_CUT = 0.99
+"""Of a request's time: clients' clocks run out a little earlier than it arrives here."""
+_MORE = 0.1
+"""Of a request's own time: how much later than when it was given up it would have been done, at least."""
 _CROWDED = 0.2
 """Of the time until the deadline, filled by the queue: with less, the device would soon have nothing to do."""
 
@@ -60,13 +64,17 @@ class Scheduler:
         self.limit = ConcurrencyLimit(self.options.max_requests)
         self.open = 0
         self._instances = sum(device.profile.instances for device in self.devices.values())
-        self._encodes: dict[tuple[str, str], Encode] = {}
-        self._errors = {point: PredictionError() for device in self.devices.values() for point in device.points}
+        self._encodes: dict[str, dict[str, Encode]] = {}
+        """Under way or promised, by image and point."""
+        names = dict.fromkeys(point.name for point in points)
+        # An encode is harder to predict than a decode: prompts of held images (first) don't pay for that.
+        self._errors = tuple({name: PredictionError() for name in names} for _ in range(2))
+        self._lags = PredictionError(), PredictionError()
         self._arrivals: dict[Hashable, Decaying] = {}
         # Devices may differ in speed: the chunk that none takes too long for.
         self._chunks = {
             name: min(chunk_size(point, self.options.yield_s) for point in points if point.name == name)
-            for name in self._errors
+            for name in names
         }
         self._costs = {name: Costs(device.points.values(), self._chunks) for name, device in self.devices.items()}
 
@@ -84,9 +92,12 @@ class Scheduler:
             return Refusal(Refused.ACCURACY, best_accuracy=best_accuracy)
         plans.sort(key=_VALUE, reverse=True)
         options, errors = self.options, self._errors
+        lags = self._lags
 
-        def margin(point: str) -> float:
-            return errors[point].margin(now)
+        def margin(plan: Plan) -> float:
+            encodes = plan.encode_s > 0
+            own = errors[encodes][plan.point.name].margin(now)
+            return max(own, lags[encodes].margin(now)) if plan.view.queued_s > 0 else own
 
         found: tuple[Plan, Timing] | Refusal
         if options.policy.admits:
@@ -116,9 +127,8 @@ class Scheduler:
         time_s = max(request.deadline - now, 0.0)
         if not self.shares.allows(request.client, share_s, time_s, now):
             return Refusal(Refused.SHARE, retry_after_s=max(share_s, LEAST_RETRY_S))
-        encode_s = chosen.encode_s * view.pace / self._instances
-        crowded = view.queued_s > _CROWDED * time_s
-        if encode_s > 0 and crowded and self.price.overloaded:
+        if chosen.encode_s > 0 and self.price.overloaded and view.queued_s > _CROWDED * time_s:
+            encode_s = chosen.encode_s * view.pace / self._instances
             # Those who ask for little don't stand back for an image's rank.
             image = None if self.shares.modest(request.client, now) else request.image
             if not self.budget.allows(image, encode_s, now):
@@ -208,18 +218,27 @@ class Scheduler:
         if answered or not on_time:
             self.limit.observe(ticket.finish - ticket.admitted, actual_s, on_time=on_time)
         simple = request.prompts <= ticket.point.max_prompts and not ticket.joined
-        if answered and simple and request.priority is Priority.INTERACTIVE:
+        if not simple or request.priority is not Priority.INTERACTIVE:
+            return
+        # Work is done as late as may be while much is queued: what is late then tells how wrong it is to rely on that.
+        late_s = now - (request.deadline - ticket.margin_s)
+        if answered:
             error = actual_s - ticket.queued_s - ticket.shared_s - ticket.service_s
-            self._errors[ticket.point.name].add(error, now)
+            self._errors[ticket.encodes][ticket.point.name].add(error, now)
+            self._lags[ticket.encodes].add(late_s, now)
+        elif actual_s > _CUT * (request.deadline - ticket.admitted):
+            # The client waited no longer: nobody knows how late it would have been.
+            self._lags[ticket.encodes].add(late_s + _MORE * ticket.service_s, now)
 
-    def margin(self, point: str, now: float) -> float:
-        """ε of an operating point, in seconds."""
-        return self._errors[point].margin(now)
+    def margin(self, point: str, now: float, *, encodes: bool) -> float:
+        """ε of an operating point, in seconds, for requests with a new image or for those of a held one."""
+        return self._errors[encodes][point].margin(now)
 
     def _plans(self, request: Request, now: float) -> tuple[list[Plan], float | None]:
         """Every way to answer ``request``, and the best accuracy that any has."""
         found: list[Plan] = []
         best: float | None = None
+        coming = self._encodes.get(request.image) if request.image is not None and request.encodes == 1 else None
         for device in self.devices.values():
             if not device.available:
                 continue
@@ -231,7 +250,7 @@ class Scheduler:
             if self.options.policy.priced:
                 price = self.price.at(view.queued_s / max(request.deadline - now, 1e-3))
             costs = self._costs[device.name].of(request, view.waiting)
-            some, accuracy = plans_for(request, view, costs, self._encodes, price)
+            some, accuracy = plans_for(request, view, costs, coming or {}, price)
             found += some
             if accuracy is not None and (best is None or accuracy > best):
                 best = accuracy
@@ -253,6 +272,7 @@ class Scheduler:
             price=self.price.value,
             admitted=now,
             finish=timed.finish,
+            margin_s=timed.margin_s,
             service_s=timed.head_s + chosen.cost_s * chosen.view.pace + timed.tail_s,
             encode_due=timed.encode_due,
             decode_due=timed.decode_due,
@@ -272,7 +292,8 @@ class Scheduler:
             if request.image is not None and request.encodes == 1:
                 key = (point.name, request.image)
                 ends = ticket.finish - timed.tail_s - chosen.decode_s
-                ticket.encoding = self._encodes[key] = Encode(key, ends, due, encode_hard, timeline, reservation)
+                ticket.encoding = Encode(key, ends, due, encode_hard, timeline, reservation)
+                self._encodes.setdefault(request.image, {})[point.name] = ticket.encoding
             else:
                 ticket.encode = reservation
         if chosen.decode_s > 0:
@@ -299,12 +320,17 @@ class Scheduler:
             queue.push(work)
 
     def _forget(self, encoding: Encode) -> None:
-        if self._encodes.get(encoding.key) is encoding:
-            del self._encodes[encoding.key]
+        point, image = encoding.key
+        coming = self._encodes.get(image, {})
+        if coming.get(point) is encoding:
+            del coming[point]
+            if not coming:
+                del self._encodes[image]
 
     def _dispatch(self, device: Device, stage: Stage, now: float, step: Step) -> None:
         queue = device.queues[stage]
-        best_pace = min(1.0, device.pace(now))
+        pace = device.pace(stage, now)
+        best_pace = min(1.0, pace)
 
         def hopeless(work: Work[Job]) -> bool:
             line = _line(work.payload, stage)
@@ -325,7 +351,7 @@ class Scheduler:
             if (wake := self._linger(head, line, limit, device, stage, now)) is not None:
                 step.wake = wake if step.wake is None else min(step.wake, wake)
                 return
-            works, dropped = queue.form(limit, _in_time(line, device.pace(now), now, head.deadline), hopeless)
+            works, dropped = queue.form(limit, _in_time(line, pace, now, head.deadline), hopeless)
             step.dropped += dropped
             size = sum(work.size for work in works)
             batch = Batch(device.name, stage, point.name, works, line, now, line(size))
@@ -363,7 +389,7 @@ class Scheduler:
         rate = self._arrivals.get(head.key)
         if rate is None or rate.rate(now) * line.fixed_s < 1.0:
             return None
-        until = min(head.submitted + line.fixed_s, head.deadline - line(limit) * device.pace(now))
+        until = min(head.submitted + line.fixed_s, head.deadline - line(limit) * device.pace(stage, now))
         if until <= now or device.queues[stage].size_of(head.key, limit) >= limit:
             return None
         return until

@@ -19,7 +19,7 @@ from samgate.scheduling.timeline import NOISE_S, Timeline
 Stage = Literal["encode", "decode"]
 STAGES: tuple[Stage, ...] = ("encode", "decode")
 
-_PACE_WEIGHT = 0.2
+_PACE_WEIGHT, _SKEW_WEIGHT = 0.2, 0.1
 _PACE_RANGE = (0.1, 8.0)
 _LEAST_RATIO = 0.05
 _PACE_MEMORY_S = 30.0
@@ -77,17 +77,25 @@ class Device:
         self.available = True
         self._busy = Decaying(_BUSY_MEMORY_S, now)
         self._interactive = Decaying(_SHARE_MEMORY_S, now)
-        self._pace = 1.0
+        self._pace, self._skew = 1.0, 1.0
         self._faded = now
         self._capacity: tuple[float, NDArray[np.float64], NDArray[np.float64]] | None = None
         self._now = now
 
-    def pace(self, now: float) -> float:
-        """How many times its profile's time a call takes lately; 1 when it keeps to it."""
+    def pace(self, stage: Stage, now: float) -> float:
+        """How many times its profile's time a call of ``stage`` takes lately; 1 when it keeps to it."""
+        pace, skew = self.paces(now)
+        return pace * skew if stage == "encode" else pace
+
+    def paces(self, now: float) -> tuple[float, float]:
+        """How many times its profile's time a decoder call takes lately, and how many times that an encoder call does:
+        of what threads wait for each other, those that share one image's work have more than those with prompts of
+        their own."""
         if now - self._faded > _FADE_EVERY_S:
-            self._pace = 1.0 + (self._pace - 1.0) * math.exp((self._faded - now) / _PACE_MEMORY_S)
+            kept = math.exp((self._faded - now) / _PACE_MEMORY_S)
+            self._pace, self._skew = 1.0 + (self._pace - 1.0) * kept, 1.0 + (self._skew - 1.0) * kept
             self._faded = now
-        return self._pace
+        return self._pace, self._skew
 
     def capacity(self, pace: float) -> NDArray[np.float64]:
         """Seconds of the profile's time that the device does from time 0 to each of the timeline's edges."""
@@ -104,13 +112,15 @@ class Device:
         self._now = now
         both = self.profile.shared and all(self.running.values())
         share = elapsed / 2 if both else elapsed
+        worked = 0.0
         for batches in self.running.values():
             for batch in batches:
                 batch.attained += share
             if batches and batches[0].interactive:
-                worked = share * len(batches) / self.profile.instances
-                self._busy.add(worked, now)
-                self._interactive.add(worked, now)
+                worked += share * len(batches) / self.profile.instances
+        if worked > 0:
+            self._busy.add(worked, now)
+            self._interactive.add(worked, now)
 
     def busy(self, now: float) -> float:
         """The share of its time that interactive work has had in the last moments, 0 to 1."""
@@ -140,8 +150,12 @@ class Device:
             expected = batch.seconds * max(batch.line.median_ratio, _LEAST_RATIO)
             low, high = _PACE_RANGE
             sample = min(max(batch.attained / expected, low), high)
-            pace = self.pace(now)
-            self._pace = pace + _PACE_WEIGHT * (sample - pace)
+            pace, skew = self.paces(now)
+            if batch.stage == "encode":
+                # Until decoder calls tell which of both it is: a little of each.
+                self._skew += _SKEW_WEIGHT * (sample / pace - skew)
+                sample /= skew
+            self._pace += _PACE_WEIGHT * (sample - pace)
 
     def running_due(self, stage: Stage) -> float:
         """The earliest deadline of the calls of ``stage`` under way; infinite without any."""
@@ -156,22 +170,23 @@ class Device:
         if not self.profile.shared:
             return False
         other: Stage = "decode" if stage == "encode" else "encode"
-        pace = self.pace(now)
-        left = self.left(other, pace)
+        pace, others = self.pace(stage, now), self.pace(other, now)
+        own_s, left = pace * seconds, self.left(other, others)
+        left_s = others * left
         due = self.running_due(other)
-        if due < work.deadline and due - now < pace * (left + min(seconds, left)):
+        if due < work.deadline and due - now < left_s + min(own_s, left_s):
             return True
         head = self.queues[other].head()
         if head is None or head.deadline >= work.deadline or head.priority > work.priority:
             return False
         row, timeline = STAGES.index(other), self.timeline
         if other == "encode":
-            ahead = left + timeline.before(row, timeline.slot(head.deadline))
-            return head.deadline - now < pace * (ahead + seconds)
+            # The timeline counts as decodes do.
+            return head.deadline - now < left_s + pace * timeline.before(row, timeline.slot(head.deadline)) + own_s
         # While the encode runs, decodes take twice as long.
         until = timeline.slot(work.deadline)
         first = int(timeline.due[row].searchsorted(NOISE_S, side="right"))
-        room = (timeline.edges[first:until] - now) * (self.profile.instances / pace)
+        room = (timeline.edges[first:until] - now) * (self.profile.instances / others)
         return bool((room < 2.0 * (timeline.due[row, first:until] + left)).any())
 
     def interactive(self) -> bool:

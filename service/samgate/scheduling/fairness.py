@@ -50,7 +50,8 @@ class FairShares:
         self._clients.move_to_end(client)
         known.asked.add(share_s, now)
         self._asked.add(share_s, now)
-        self._forget(now)
+        if len(self._clients) > 1:
+            self._forget(now)
 
     def allows(self, client: str, share_s: float, time_s: float, now: float) -> bool:
         """Whether ``client``, that has just asked, may have ``share_s`` more seconds within the next ``time_s``."""
@@ -75,7 +76,7 @@ class FairShares:
                 known.waiting_s = 0.0
 
     def _forget(self, now: float) -> None:
-        while self._clients:
+        while True:  # who has just asked stays
             name, oldest = next(iter(self._clients.items()))
             if oldest.seen > now - _ACTIVE_S and len(self._clients) <= _MAX_CLIENTS:
                 return

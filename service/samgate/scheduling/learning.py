@@ -39,9 +39,11 @@ class PredictionError:
     def __init__(self) -> None:
         self._errors: deque[tuple[float, float]] = deque()
         self._sorted: list[float] = []
+        self._margin: float | None = 0.0
 
     def add(self, error_s: float, now: float) -> None:
         """A request was done ``error_s`` seconds later than predicted (negative: earlier)."""
+        self._margin = None
         self._errors.append((now, error_s))
         insort(self._sorted, error_s)
         if len(self._errors) > _ERRORS:
@@ -51,11 +53,15 @@ class PredictionError:
         """ε in seconds, never negative; 0 while too little is known."""
         while self._errors and self._errors[0][0] < now - _ERROR_MEMORY_S:
             self._forget()
-        if len(self._sorted) < _FEWEST_ERRORS:
-            return 0.0
-        return max(0.0, self._sorted[math.ceil(_QUANTILE * len(self._sorted)) - 1])
+        if self._margin is None:
+            known = len(self._sorted)
+            self._margin = 0.0
+            if known >= _FEWEST_ERRORS:
+                self._margin = max(0.0, self._sorted[math.ceil(_QUANTILE * known) - 1])
+        return self._margin
 
     def _forget(self) -> None:
+        self._margin = None
         _, error_s = self._errors.popleft()
         del self._sorted[bisect_left(self._sorted, error_s)]
 

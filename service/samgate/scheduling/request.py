@@ -98,8 +98,8 @@ class Encode:
 class Ticket:
     """An admitted request: where it is answered, and what it was predicted.
 
-    ``finish`` is when the answer was predicted to be done, ε included; ``service_s`` the part of it that is neither
-    waiting nor ε.
+    ``finish`` is when the answer was predicted to be done, ``margin_s`` included; ``service_s`` the part of it that is
+    neither waiting nor margin.
     """
 
     request: Request
@@ -110,6 +110,7 @@ class Ticket:
     price: float
     admitted: float
     finish: float
+    margin_s: float
     service_s: float
     encode_due: float
     decode_due: float

@@ -13,31 +13,38 @@ ENCODE, DECODE, BULK = 0, 1, 2
 
 
 class View:
-    """A device at one moment, for one arrival: what several operating points ask of it is calculated once."""
+    """A device at one moment, for one arrival: what several operating points ask of it is calculated once.
 
-    __slots__ = ("_begins", "_beside", "_over", "_slots", "_speed", "best_pace", "device", "held", "instances", "left",
-                 "now", "overhead_s", "pace", "queued_s", "shared", "shortages", "timeline", "waiting",
-                 "work")  # fmt: skip
+    Work is counted in seconds of decoder calls by the profile, of which each takes ``pace`` in reality. Encoder calls
+    have a pace of their own: a second of theirs counts ``skew``.
+    """
+
+    __slots__ = ("_begins", "_beside", "_over", "_slots", "_speed", "best_encode_pace", "best_pace", "device", "held",
+                 "instances", "left", "now", "overhead_s", "pace", "queued_s", "shared", "shortages", "skew",
+                 "timeline", "waiting", "work")  # fmt: skip
 
     def __init__(self, device: Device, now: float) -> None:
         self.device, self.now = device, now
-        self.pace = device.pace(now)
-        self.best_pace = min(1.0, self.pace)
+        self.pace, self.skew = pace, skew = device.paces(now)
+        encode_pace = pace * skew
+        self.best_pace = min(1.0, pace)
         """A profile may have been measured while others had the processors: what has been seen to be faster is."""
+        self.best_encode_pace = min(1.0, encode_pace) / skew
+        """The same for encodes, of what they count."""
         self.instances = device.profile.instances
         self.shared = device.profile.shared
         self.timeline = timeline = device.timeline
-        self.left = (device.left("encode", self.pace), device.left("decode", self.pace))
+        self.left = (device.left("encode", encode_pace) * skew, device.left("decode", pace))
         self.held = timeline.total
         self.work = (self.left[0] + self.held[0], self.left[1] + self.held[1])
         """Seconds of interactive encodes and decodes, those under way included."""
-        self.queued_s = (self.work[0] + self.work[1]) * self.pace / self.instances
+        self.queued_s = (self.work[0] + self.work[1]) * pace / self.instances
         """Until all of it is done, at the pace that is seen."""
         self.waiting = (len(device.queues["encode"]), len(device.queues["decode"]))
         self.overhead_s = device.profile.overhead_s
         self.shortages: dict[tuple[float, int], float] = {}
         """Of decodes that were asked for, by their seconds and slot."""
-        self._speed = self.instances / self.pace
+        self._speed = self.instances / pace
         self._slots: dict[float, int] = {}
         self._begins: list[int | None] = [None, None]
         self._over: dict[int, NDArray[np.float64]] = {}
