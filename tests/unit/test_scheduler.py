@@ -329,23 +329,11 @@ def test_prediction_errors_become_a_margin_and_are_forgotten() -> None:
         decode(core, ticket, now + 0.1)
         core.finish(only(core, now + 0.1), now + 0.11)
         core.close(ticket, now + 0.11 + 0.05, answered=True)  # 50 ms more than was said
-    assert core.margin(FAST.name, now, encodes=True) == pytest.approx(0.05, abs=0.001)
-    assert core.margin(FAST.name, now + 60.0, encodes=True) == 0.0
-
-
-def test_prompts_of_held_images_dont_pay_for_what_encodes_are_wrong_by() -> None:
-    core = scheduler(profile(FAST))
-    now = 0.0
-    for index in range(40):
-        now += 1.0
-        ticket = admit(core, request(5.0, now, image=str(index)))
-        encode(core, ticket, now)
-        core.finish(only(core, now), now + 0.1)
-        decode(core, ticket, now + 0.1)
-        core.finish(only(core, now + 0.1), now + 0.11)
-        core.close(ticket, now + 0.11 + 0.05, answered=True)
-    assert admit(core, request(5.0, now, image="new")).margin_s == pytest.approx(0.05, abs=0.001)
+    fresh = admit(core, request(5.0, now, image="new"))
+    assert fresh.margin_s == pytest.approx(0.05, abs=0.001)
+    # Prompts of held images don't pay for what encodes are wrong by.
     assert admit(core, request(5.0, now, image="held", cached=frozenset({FAST.name}))).margin_s == 0.0
+    assert admit(core, request(5.0, now + 60.0, image="later")).margin_s == 0.0
 
 
 def test_what_is_cut_off_at_its_deadline_makes_those_behind_it_cautious_while_others_wait() -> None:

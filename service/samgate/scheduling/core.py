@@ -91,8 +91,7 @@ class Scheduler:
                 return Refusal(Refused.DOWN, retry_after_s=1.0)
             return Refusal(Refused.ACCURACY, best_accuracy=best_accuracy)
         plans.sort(key=_VALUE, reverse=True)
-        options, errors = self.options, self._errors
-        lags = self._lags
+        options, errors, lags = self.options, self._errors, self._lags
 
         def margin(plan: Plan) -> float:
             encodes = plan.encode_s > 0
@@ -229,10 +228,6 @@ class Scheduler:
         elif actual_s > _CUT * (request.deadline - ticket.admitted):
             # The client waited no longer: nobody knows how late it would have been.
             self._lags[ticket.encodes].add(late_s + _MORE * ticket.service_s, now)
-
-    def margin(self, point: str, now: float, *, encodes: bool) -> float:
-        """ε of an operating point, in seconds, for requests with a new image or for those of a held one."""
-        return self._errors[encodes][point].margin(now)
 
     def _plans(self, request: Request, now: float) -> tuple[list[Plan], float | None]:
         """Every way to answer ``request``, and the best accuracy that any has."""
