@@ -142,7 +142,8 @@ sys.exit(main())
 """
 
 
-def test_ctrl_c_cancels_the_call(file: Path) -> None:
+@pytest.mark.parametrize(("told", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_who_stops_the_command_cancels_its_call(file: Path, told: signal.Signals, status: int) -> None:
     endless = Endless()
     server = grpc.server(futures.ThreadPoolExecutor(2))
     segmentation_pb2_grpc.add_SegmentationServicer_to_server(endless, server)
@@ -151,9 +152,9 @@ def test_ctrl_c_cancels_the_call(file: Path) -> None:
     command = [sys.executable, "-c", HEEDS_CTRL_C, "everything", str(file), "--server", f"127.0.0.1:{port}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert endless.begun.wait(60)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(told)
         _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == status
     assert "Traceback" not in errors
     assert endless.cancelled.wait(10)
     server.stop(0).wait()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -451,3 +453,26 @@ def test_a_device_that_is_down_is_not_chosen() -> None:
     assert admit(core, request(1.0)).device.name == "b"
     core.devices["b"].available = False
     assert refuse(core, request(1.0)).reason is Refused.DOWN
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_what_a_piece_of_work_carries_goes_with_its_request(runs: bool) -> None:
+    class Load:
+        """An image, say."""
+
+    core = scheduler()
+    ticket, load = admit(core, request(1.0)), Load()
+    carried = weakref.ref(load)
+    gc.disable()  # which would find it in the end: pixels should not wait for that
+    try:
+        work = core.submit(ticket, "encode", 1, "image", load, 0.0)
+        if runs:
+            core.finish(only(core, 0.0), 0.4)
+        else:
+            core.withdraw(work)
+        core.close(ticket, 0.4, answered=runs)
+        del ticket, work, load
+        core.step(0.4)
+        assert carried() is None
+    finally:
+        gc.enable()

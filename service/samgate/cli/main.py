@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 from samgate import __version__
 from samgate.cli import (
@@ -24,7 +26,7 @@ from samgate.cli import (
 from samgate.cli import compile as compile_
 from samgate.errors import SamgateError
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -54,6 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0, 1 for an error that is told on standard error, 2 for bad usage."""
     options = build_parser().parse_args(arguments)
+    if arguments is None:
+        # What runs on behalf of the command, such as servers of a benchmark, is to end with it.
+        signal.signal(signal.SIGTERM, _terminated)
     try:
         status: int = options.run(options)
     except SamgateError as error:
@@ -66,6 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return status
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    sys.exit(TERMINATED)
 
 
 if __name__ == "__main__":

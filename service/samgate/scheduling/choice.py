@@ -67,21 +67,16 @@ def choose_as(
     return chosen, timed
 
 
-def reason_for(request: Request, chosen: Plan, plans: Sequence[Plan]) -> Reason:
-    """Why ``chosen``, of ``plans`` in the order in which they were tried."""
+def reason_for(request: Request, chosen: Plan, plans: Sequence[Plan], best_accuracy: float) -> Reason:
+    """Why ``chosen``, of ``plans`` in the order in which they were tried; ``best_accuracy`` is the best of them."""
     if request.points is not None and len(request.points) == 1:
         return Reason.NAMED
-    reason, tried = Reason.MOST_ACCURATE, True
-    least = chosen.accuracy + _EPSILON
-    for plan in plans:
-        if plan is chosen:
-            tried = False
-        elif plan.accuracy > least:
-            # What was tried before the chosen one had no room.
-            if tried:
-                return Reason.DEADLINE
-            reason = Reason.LOAD
-    return reason
+    if chosen.accuracy >= best_accuracy - _EPSILON:
+        return Reason.MOST_ACCURATE
+    tried = plans[: plans.index(chosen)]
+    # What was tried before the chosen one had no room.
+    missed = any(plan.accuracy > chosen.accuracy + _EPSILON for plan in tried)
+    return Reason.DEADLINE if missed else Reason.LOAD
 
 
 def price_scale(points: Sequence[OperatingPoint]) -> float:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
+from samgate.scheduling.batching import Batcher
 from samgate.scheduling.choice import LEAST_RETRY_S, choose, choose_as, price_scale, reason_for
-from samgate.scheduling.device import STAGES, Batch, Device, Stage
+from samgate.scheduling.device import Batch, Device, Stage
 from samgate.scheduling.fairness import ConcurrencyLimit, FairShares
-from samgate.scheduling.learning import Decaying, EncodeBudget, LoadPrice, PredictionError
-from samgate.scheduling.plans import Costs, Plan, chunk_size, decode_limit, plans_for
+from samgate.scheduling.learning import EncodeBudget, Lateness, LoadPrice
+from samgate.scheduling.plans import Costs, Plan, plans_for
 from samgate.scheduling.policy import POLICIES, Policy
 from samgate.scheduling.prediction import Timing
-from samgate.scheduling.profile import DeviceProfile, Line, OperatingPoint
+from samgate.scheduling.profile import DeviceProfile, OperatingPoint
 from samgate.scheduling.queue import Priority, Work
 from samgate.scheduling.request import Encode, Job, Reason, Refusal, Refused, Request, Step, Ticket
 from samgate.scheduling.view import BULK, DECODE, ENCODE, View
@@ -66,37 +67,29 @@ class Scheduler:
         self._instances = sum(device.profile.instances for device in self.devices.values())
         self._encodes: dict[str, dict[str, Encode]] = {}
         """Under way or promised, by image and point."""
-        names = dict.fromkeys(point.name for point in points)
-        # An encode is harder to predict than a decode: prompts of held images (first) don't pay for that.
-        self._errors = tuple({name: PredictionError() for name in names} for _ in range(2))
-        self._lags = PredictionError(), PredictionError()
-        self._arrivals: dict[Hashable, Decaying] = {}
-        # Devices may differ in speed: the chunk that none takes too long for.
-        self._chunks = {
-            name: min(chunk_size(point, self.options.yield_s) for point in points if point.name == name)
-            for name in names
+        self._lateness = Lateness(point.name for point in points)
+        self._batcher = Batcher(points, self.options.yield_s)
+        self._costs = {
+            name: Costs(device.points.values(), self._batcher.chunks) for name, device in self.devices.items()
         }
-        self._costs = {name: Costs(device.points.values(), self._chunks) for name, device in self.devices.items()}
 
     def chunk(self, point: OperatingPoint, priority: Priority) -> int:
         """The most prompts of one request in one piece of decoder work."""
-        return self._chunks[point.name] if priority is Priority.BULK else point.max_prompts
+        return self._batcher.chunk(point, priority)
 
     def admit(self, request: Request, now: float) -> Ticket | Refusal:
         """Who answers ``request``, or why nobody does. Costs the same however much is queued."""
-        self.price.update(self._busy(now), now)
+        self._update_price(now)
         plans, best_accuracy = self._plans(request, now)
+        if best_accuracy is None:
+            return Refusal(Refused.DOWN, retry_after_s=1.0)
         if not plans:
-            if best_accuracy is None:
-                return Refusal(Refused.DOWN, retry_after_s=1.0)
             return Refusal(Refused.ACCURACY, best_accuracy=best_accuracy)
         plans.sort(key=_VALUE, reverse=True)
-        options, errors, lags = self.options, self._errors, self._lags
+        options, lateness = self.options, self._lateness
 
         def margin(plan: Plan) -> float:
-            encodes = plan.encode_s > 0
-            own = errors[encodes][plan.point.name].margin(now)
-            return max(own, lags[encodes].margin(now)) if plan.view.queued_s > 0 else own
+            return lateness.margin(plan.point.name, plan.encode_s > 0, plan.view.queued_s > 0, now)
 
         found: tuple[Plan, Timing] | Refusal
         if options.policy.admits:
@@ -116,7 +109,7 @@ class Scheduler:
                 self.price.refuse(share_s, now)
             return found
         chosen, timed = found
-        return self._ticket(request, chosen, timed, reason_for(request, chosen, plans), share_s, now)
+        return self._ticket(request, chosen, timed, reason_for(request, chosen, plans, best_accuracy), share_s, now)
 
     def _beyond_bounds(self, request: Request, chosen: Plan, share_s: float, now: float) -> Refusal | None:
         """The refusal, if the client has had its share, too many images are encoded, or too many requests are open."""
@@ -134,12 +127,10 @@ class Scheduler:
                 return Refusal(Refused.BUSY, retry_after_s=max(encode_s, LEAST_RETRY_S))
         return None
 
-    def _busy(self, now: float) -> float:
-        """The share of the devices that work, 0 to 1."""
-        busy = 0.0
-        for device in self.devices.values():
-            busy += device.busy(now)
-        return busy / len(self.devices)
+    def _update_price(self, now: float) -> None:
+        if self.price.due(now):
+            busy = sum(device.busy(now) for device in self.devices.values()) / len(self.devices)
+            self.price.update(busy, now)
 
     def submit(self, ticket: Ticket, stage: Stage, size: int, key: Hashable, load: Any, now: float) -> Work[Job]:
         """Queue a piece of ``ticket``'s work that could run now; pieces of equal ``key`` can share a call.
@@ -163,7 +154,7 @@ class Scheduler:
         if encoding is not None:
             encoding.work = work
         if ticket.point.max_images > 1 or stage == "decode":
-            self._arrived(whole_key, now)
+            self._batcher.arrived(whole_key, now)
         return work
 
     def withdraw(self, work: Work[Job]) -> bool:
@@ -178,14 +169,15 @@ class Scheduler:
             device.advance(now)
             device.timeline.advance(now)
             if device.available:
-                for stage in STAGES:
-                    self._dispatch(device, stage, now, step)
+                self._batcher.dispatch(device, now, step)
         return step
 
     def finish(self, batch: Batch, now: float, *, failed: bool = False) -> None:
         """``batch`` has ended."""
         device = self.devices[batch.device]
         device.finish(batch, now, failed=failed)
+        # So that the next request needn't.
+        self._update_price(now)
         for work in batch.works:
             ticket = work.payload.ticket
             # What the device did for others meanwhile: those in the same call, and the other stage's.
@@ -222,12 +214,11 @@ class Scheduler:
         # Work is done as late as may be while much is queued: what is late then tells how wrong it is to rely on that.
         late_s = now - (request.deadline - ticket.margin_s)
         if answered:
-            error = actual_s - ticket.queued_s - ticket.shared_s - ticket.service_s
-            self._errors[ticket.encodes][ticket.point.name].add(error, now)
-            self._lags[ticket.encodes].add(late_s, now)
+            error_s = actual_s - ticket.queued_s - ticket.shared_s - ticket.service_s
+            self._lateness.answered(ticket.point.name, ticket.encodes, error_s, late_s, now)
         elif actual_s > _CUT * (request.deadline - ticket.admitted):
             # The client waited no longer: nobody knows how late it would have been.
-            self._lags[ticket.encodes].add(late_s + _MORE * ticket.service_s, now)
+            self._lateness.cut_off(ticket.encodes, late_s + _MORE * ticket.service_s, now)
 
     def _plans(self, request: Request, now: float) -> tuple[list[Plan], float | None]:
         """Every way to answer ``request``, and the best accuracy that any has."""
@@ -258,22 +249,23 @@ class Scheduler:
         # Work is given up when even the usual time, without any margin, is too long.
         decode_hard = request.deadline - timed.tail_s * point.finish.median_ratio
         encode_hard = decode_hard - chosen.decode_s * point.decode.median_ratio * chosen.view.best_pace
+        # By place: fifteen names would take a microsecond more.
         ticket = Ticket(
-            request=request,
-            device=device,
-            point=point,
-            accuracy=chosen.accuracy,
-            reason=reason,
-            price=self.price.value,
-            admitted=now,
-            finish=timed.finish,
-            margin_s=timed.margin_s,
-            service_s=timed.head_s + chosen.cost_s * chosen.view.pace + timed.tail_s,
-            encode_due=timed.encode_due,
-            decode_due=timed.decode_due,
-            encode_hard=encode_hard,
-            decode_hard=decode_hard,
-            work_s=share_s,
+            request,
+            device,
+            point,
+            chosen.accuracy,
+            reason,
+            self.price.value,
+            now,  # admitted
+            timed.finish,
+            timed.margin_s,
+            timed.head_s + chosen.cost_s * chosen.view.pace + timed.tail_s,  # service_s
+            timed.encode_due,
+            timed.decode_due,
+            encode_hard,
+            decode_hard,
+            share_s,  # work_s
         )
         timeline = device.timeline
         bulk = request.priority is Priority.BULK
@@ -315,96 +307,10 @@ class Scheduler:
             queue.push(work)
 
     def _forget(self, encoding: Encode) -> None:
+        encoding.work = None  # which refers to it by its ticket: nothing may be left for the garbage collector
         point, image = encoding.key
         coming = self._encodes.get(image, {})
         if coming.get(point) is encoding:
             del coming[point]
             if not coming:
                 del self._encodes[image]
-
-    def _dispatch(self, device: Device, stage: Stage, now: float, step: Step) -> None:
-        queue = device.queues[stage]
-        pace = device.pace(stage, now)
-        best_pace = min(1.0, pace)
-
-        def hopeless(work: Work[Job]) -> bool:
-            line = _line(work.payload, stage)
-            return now + line(work.size) * line.median_ratio * best_pace > work.payload.hard
-
-        while len(device.running[stage]) < device.profile.instances and (head := queue.head()) is not None:
-            if hopeless(head):
-                queue.cancel(head)
-                step.dropped.append(head)
-                continue
-            job: Job = head.payload
-            line, point = _line(job, stage), job.ticket.point
-            if head.priority is Priority.BULK and device.profile.shared and device.interactive():
-                return
-            if device.holds(stage, head, line(head.size), now):
-                return
-            limit = point.max_images if stage == "encode" else self._most(point, head)
-            if (wake := self._linger(head, line, limit, device, stage, now)) is not None:
-                step.wake = wake if step.wake is None else min(step.wake, wake)
-                return
-            works, dropped = queue.form(limit, _in_time(line, pace, now, head.deadline), hopeless)
-            step.dropped += dropped
-            size = sum(work.size for work in works)
-            batch = Batch(device.name, stage, point.name, works, line, now, line(size))
-            for work in works:
-                self._started(work, now)
-            device.start(batch)
-            step.start.append(batch)
-
-    def _most(self, point: OperatingPoint, head: Work[Job]) -> int:
-        """The most prompts of a call that begins with ``head``."""
-        chunk = self.chunk(point, head.priority)
-        return chunk if head.priority is Priority.BULK else decode_limit(point, head.size, chunk)
-
-    def _started(self, work: Work[Job], now: float) -> None:
-        job = work.payload
-        ticket = job.ticket
-        ticket.queued_s += now - work.submitted
-        if job.stage == "encode" and ticket.encoding is not None:
-            ticket.encoding.timeline.take(ticket.encoding.reservation)
-            return
-        reservation = ticket.encode if job.stage == "encode" else ticket.decode
-        if reservation is not None:
-            ticket.device.timeline.take(reservation, job.reserved_s)
-
-    def _linger(
-        self, head: Work[Job], line: Line, limit: int, device: Device, stage: Stage, now: float
-    ) -> float | None:
-        """Until when to wait for company, None to go now.
-
-        A batch closes when it is full, or when waiting would cost its head the deadline. Nor does it wait for longer
-        than the call's fixed cost, the most that company can save, or at all when none is expected within that time.
-        """
-        if limit <= head.size or line.fixed_s <= 0:
-            return None
-        rate = self._arrivals.get(head.key)
-        if rate is None or rate.rate(now) * line.fixed_s < 1.0:
-            return None
-        until = min(head.submitted + line.fixed_s, head.deadline - line(limit) * device.pace(stage, now))
-        if until <= now or device.queues[stage].size_of(head.key, limit) >= limit:
-            return None
-        return until
-
-    def _arrived(self, key: Hashable, now: float) -> None:
-        rate = self._arrivals.get(key)
-        if rate is None:
-            if len(self._arrivals) >= 256:
-                self._arrivals.clear()
-            rate = self._arrivals[key] = Decaying(0.5, now)
-        rate.add(1.0, now)
-
-
-def _in_time(line: Line, pace: float, now: float, due: float) -> Callable[[int], bool]:
-    """Whether a call of a size that begins now is done by ``due``."""
-    return lambda size: now + line(size) * pace <= due
-
-
-def _line(job: Job, stage: Stage) -> Line:
-    point = job.ticket.point
-    if stage == "encode":
-        return point.encode
-    return point.survivors if job.ticket.request.everything else point.decode

@@ -185,9 +185,9 @@ class Device:
             return head.deadline - now < left_s + pace * timeline.before(row, timeline.slot(head.deadline)) + own_s
         # While the encode runs, decodes take twice as long.
         until = timeline.slot(work.deadline)
-        first = int(timeline.due[row].searchsorted(NOISE_S, side="right"))
+        first = int(timeline.rows[row].searchsorted(NOISE_S, side="right"))
         room = (timeline.edges[first:until] - now) * (self.profile.instances / others)
-        return bool((room < 2.0 * (timeline.due[row, first:until] + left)).any())
+        return bool((room < 2.0 * (timeline.rows[row][first:until] + left)).any())
 
     def interactive(self) -> bool:
         """Whether interactive work runs or waits here."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections import deque
+from collections.abc import Iterable
 from hashlib import blake2b
 
 _ERRORS = 128
@@ -18,6 +19,7 @@ _TARGET = 0.85
 _RATE = 1.0
 """η, in multiples of the price's scale."""
 _HIGHEST = 4.0
+_UPDATE_S = 0.01
 _QUEUE_PRICE = 2.0
 _LEAST_ENCODES = 0.1
 """Of the devices' time: without new images there would soon be nothing to prompt."""
@@ -66,6 +68,33 @@ class PredictionError:
         del self._sorted[bisect_left(self._sorted, error_s)]
 
 
+class Lateness:
+    """How much later than predicted requests are done: ε by point, and by how much all of them are late while others
+    wait, which ε leaves out. An encode is harder to predict than a decode: prompts of held images don't pay for that.
+    """
+
+    def __init__(self, points: Iterable[str]) -> None:
+        names = set(points)
+        # Of held images first.
+        self._errors = tuple({name: PredictionError() for name in names} for _ in range(2))
+        self._lags = PredictionError(), PredictionError()
+
+    def margin(self, point: str, encodes: bool, others: bool, now: float) -> float:
+        """How much later than predicted ``point`` may answer, in seconds, where ``others`` wait or don't."""
+        own = self._errors[encodes][point].margin(now)
+        return max(own, self._lags[encodes].margin(now)) if others else own
+
+    def answered(self, point: str, encodes: bool, error_s: float, late_s: float, now: float) -> None:
+        """A request took ``error_s`` seconds more than predicted, waiting left out, and was done ``late_s`` seconds
+        after it had to be, any margin left out."""
+        self._errors[encodes][point].add(error_s, now)
+        self._lags[encodes].add(late_s, now)
+
+    def cut_off(self, encodes: bool, late_s: float, now: float) -> None:
+        """A request that nobody waits for any more would have been done at least ``late_s`` seconds too late."""
+        self._lags[encodes].add(late_s, now)
+
+
 class Decaying:
     """A sum whose parts fade with time constant ``memory_s``; divided by that, it is a rate."""
 
@@ -109,11 +138,12 @@ class LoadPrice:
         self._refused = Decaying(_MEMORY_S, now)
         self._then = now
         self._steps = 0.0
-
-    @property
-    def value(self) -> float:
+        self.value = self.at(0.0)
         """μ, in mIoU a second, on a device without a queue."""
-        return self.at(0.0)
+
+    def due(self, now: float) -> bool:
+        """Whether it is time for an :meth:`update`: more often it would cost more than it changes."""
+        return now - self._then >= _UPDATE_S
 
     def at(self, filled: float) -> float:
         """μ on a device whose queue fills that share of the time until the deadline: what takes less time leaves more
@@ -130,6 +160,7 @@ class LoadPrice:
         elapsed, self._then = min(now - self._then, 1.0), now
         steps = self._steps + _RATE * (busy + self._refused.rate(now) - _TARGET) * elapsed
         self._steps = min(max(steps, 0.0), _HIGHEST)
+        self.value = self.at(0.0)
 
     def refuse(self, share_s: float, now: float) -> None:
         """A request for ``share_s`` seconds of all devices together was refused for want of room."""

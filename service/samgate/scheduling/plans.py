@@ -40,11 +40,11 @@ def chunk_size(point: OperatingPoint, longest_s: float) -> int:
 
 class Cost(NamedTuple):
     """What requests of one shape take at ``point`` by the profile: seconds for their images, for all of these but one,
-    and for their prompts. ``chunk`` is the most prompts of one call."""
+    for their prompts, and, no device's, for the masks of the last call."""
 
     point: OperatingPoint
     accuracy: float
-    chunk: int
+    finish_s: float
     encode_s: float
     rest_s: float
     decode_s: float
@@ -87,13 +87,15 @@ class Costs:
 
         decode_s = marginal(line, request.prompts, limit, behind) if request.prompts else 0.0
         accuracy = point.accuracy[request.kind]
-        return Cost(point, accuracy, chunk, encode_s(request.encodes), encode_s(request.encodes - 1), decode_s)
+        # Masks of one call are made while the next is decoded.
+        finish_s = point.finish(min(request.prompts, chunk)) if request.prompts else 0.0
+        return Cost(point, accuracy, finish_s, encode_s(request.encodes), encode_s(request.encodes - 1), decode_s)
 
 
 class Plan(NamedTuple):
     """A request at one operating point of one device, as far as it is needed to compare plans: ``encode_s`` and
-    ``decode_s`` are the device's seconds as ``view`` counts them, ``cost_s`` both together, ``chunk`` is the most
-    prompts of one call, ``value`` accuracy less its price.
+    ``decode_s`` are the device's seconds as ``view`` counts them, ``cost_s`` both together, ``finish_s`` those that
+    masks take after it, ``value`` is accuracy less its price.
     """
 
     view: View
@@ -101,7 +103,7 @@ class Plan(NamedTuple):
     accuracy: float
     joins: Encode | None
     encodes: int
-    chunk: int
+    finish_s: float
     encode_s: float
     decode_s: float
     cost_s: float
@@ -118,7 +120,7 @@ def plans_for(
     found: list[Plan] = []
     best: float | None = None
     wanted, least, cached, skew = request.points, request.min_accuracy, request.cached, view.skew
-    for point, accuracy, chunk, encode_s, rest_s, decode_s in costs:
+    for point, accuracy, finish_s, encode_s, rest_s, decode_s in costs:
         name = point.name
         if wanted is not None and name not in wanted:
             continue
@@ -134,5 +136,5 @@ def plans_for(
         cost_s = encode_s + decode_s
         value = accuracy - price * cost_s
         # As Plan(…) does, in half of its time: there are as many as there are points, for every request.
-        found.append(_new(Plan, (view, point, accuracy, joins, encodes, chunk, encode_s, decode_s, cost_s, value)))
+        found.append(_new(Plan, (view, point, accuracy, joins, encodes, finish_s, encode_s, decode_s, cost_s, value)))
     return found, best

@@ -36,8 +36,7 @@ def timing(request: Request, plan: Plan, margin_s: float) -> Timing:
     """When the parts of ``plan`` are due."""
     view, point = plan.view, plan.point
     head_s = point.prepare(request.megapixels) if plan.encodes > 0 else 0.0
-    # Masks of one call are made while the next is decoded.
-    tail_s = view.overhead_s + (point.finish(min(request.prompts, plan.chunk)) if request.prompts else 0.0)
+    tail_s = view.overhead_s + plan.finish_s
     service_s = head_s + view.best_encode_pace * plan.encode_s + view.best_pace * plan.decode_s + tail_s
     # An outage is no reason to refuse what could be done in time without one.
     margin_s = min(margin_s, service_s)

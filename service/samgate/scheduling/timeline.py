@@ -82,13 +82,15 @@ class Timeline:
         self._lay_out(int(now / _TICK_S))
         self.due: NDArray[Any] = np.zeros((rows, _SIZE))
         """Work due by the slot's time, that of earlier slots included. ``[rows, slots]``, seconds."""
+        self.rows = list(self.due)
+        """Its rows, at hand."""
         self.total = [0.0] * rows
         """All work by row, in seconds."""
         self._held = [0] * rows
 
     def before(self, row: int, slot: int) -> float:
         """Work on ``row`` due by the time of ``slot``."""
-        return self.due.item(row, slot)  # type: ignore[no-any-return]
+        return self.rows[row].item(slot)  # type: ignore[no-any-return]
 
     def slot(self, deadline: float) -> int:
         """The slot that ``deadline`` falls into."""
@@ -96,7 +98,7 @@ class Timeline:
 
     def reserve(self, row: int, slot: int, work: float) -> Reservation:
         """Add ``work`` seconds due by the time of ``slot``."""
-        later = self.due[row, slot:]
+        later = self.rows[row][slot:]
         later += work  # not self.due[…] += work, which copies the sum onto itself
         self.total[row] += work
         self._held[row] += 1
@@ -109,14 +111,14 @@ class Timeline:
             return
         row = reservation.row
         reservation.work -= work
-        later = self.due[row, self._index(reservation.tick) :]
+        later = self.rows[row][self._index(reservation.tick) :]
         later -= work
         self.total[row] -= work
         if reservation.work <= 1e-12:
             reservation.work = 0.0
             self._held[row] -= 1
             if self._held[row] == 0:
-                self.due[row], self.total[row] = 0.0, 0.0  # no rounding errors to inherit
+                self.rows[row][:], self.total[row] = 0.0, 0.0  # no rounding errors to inherit
 
     def advance(self, now: float, patience: int = 1) -> None:
         """Move on to ``now`` once a tenth of a second, or ``patience`` times that, has passed: all slots move."""
@@ -129,6 +131,7 @@ class Timeline:
         last = np.full(_SIZE, _LAST)
         last[:-1] = before.searchsorted(self._ticks[1:]) - 1
         self.due = self.due[:, last]
+        self.rows = list(self.due)
 
     def _lay_out(self, tick: int) -> None:
         self._origin = tick - tick % _ORIGIN

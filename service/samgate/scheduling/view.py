@@ -59,14 +59,13 @@ class View:
 
     def room(self, row: int, slot: int, wanted: float) -> float:
         """Seconds of interactive work that may be added to ``row``, due by the time of ``slot``, without making
-        anything late that is due then or later: the processor-demand test. Where that is ``wanted`` or more, it may be
-        too much: more is not looked for.
+        anything late that is due then or later: the processor-demand test. Exact where that is less than ``wanted``.
 
         A shared device runs both rows in the order of their deadlines: what is less urgent doesn't go beside what can't
         spare the time (:meth:`Device.holds`). Only an encode that runs already can't be put off: decodes beside it take
         twice their time.
         """
-        left, due = self.left, self.timeline.due
+        left, due = self.left, self.timeline.rows
         if not self.shared:
             over = self._over.get(row)
             if over is None:
@@ -76,6 +75,10 @@ class View:
         if over is None:
             over = self._over[ENCODE] = self._exceeding(due[ENCODE] + due[DECODE])
         top = most = _most(over, slot)
+        spare = -self.now * self._speed - wanted
+        # Whatever the place of what runs, and though all that is left of it should count twice.
+        if top + left[0] + left[1] <= spare:
+            return wanted
         other = 1 - row
         if left[other] > 0:
             # What runs counts from when it is due.
@@ -88,7 +91,7 @@ class View:
                 most += left[other]
         most += left[row]
         # Twice their time is no more than theirs and all that is left of the encode.
-        if row == DECODE and left[ENCODE] > 0 and top + left[0] + left[1] > -self.now * self._speed - wanted:
+        if row == DECODE and left[ENCODE] > 0:
             if self._beside is None:
                 slowed = due[row] + left[row]
                 slowed += np.minimum(slowed, left[ENCODE])
@@ -104,7 +107,7 @@ class View:
     def bulk_room(self, slot: int = 0, share: float = 1.0) -> float:
         """Seconds of work that bulk work due by ``slot`` or later leaves to whatever goes before it, where bulk and
         interactive work have ``share`` of the device."""
-        due = self.timeline.due[BULK]
+        due = self.timeline.rows[BULK]
         slot = min(max(slot, int(due.searchsorted(NOISE_S, side="right"))), len(due) - 1)
         base = (self.timeline.edges[slot:] - self.now) * (share * self.instances / self.pace)
         return float((base - due[slot:]).min()) - self.work[0] - self.work[1]
