@@ -340,7 +340,7 @@ def test_everything_with_crops_finds_masks_in_them(stub: SegmentationStub, photo
 
 
 def test_a_click_does_not_wait_for_everything(stub: SegmentationStub, photo: bytes, handle: str) -> None:
-    stream = stub.SegmentEverything(everything(photo, points_per_side=64), timeout=900)
+    stream = stub.SegmentEverything(everything(photo, points_per_side=32), timeout=900)
     next(iter(stream))
     ended = threading.Event()
 

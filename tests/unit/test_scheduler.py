@@ -209,6 +209,20 @@ def test_admitted_bulk_work_keeps_its_deadline() -> None:
     assert refuse(core, request(5.0, image="two")).reason is Refused.BUSY
 
 
+def test_a_promise_to_bulk_work_that_cannot_be_kept_keeps_no_click_waiting() -> None:
+    core = scheduler(profile(SLOW))
+    held: dict[str, Any] = {"cached": frozenset({SLOW.name})}
+    lost = admit(core, request(1.5, prompts=100, priority=Priority.BULK, **held))
+    decode(core, lost, size=4, key="bulk")
+    core.finish(only(core, 0.0), 0.4)  # ten times as long as it should: the other 96 prompts won't be done by 1.5
+    assert core.devices["cpu"].pace("decode", 0.4) > 2.0
+    assert admit(core, request(1.0, 0.4, **held)).finish < 0.5
+    # What can be kept is: 136 prompts by 3.9 leave no time for ten more.
+    kept = request(3.5, 0.4, prompts=40, priority=Priority.BULK, **held)
+    assert admit(core, kept).finish < 3.9
+    assert refuse(core, request(3.5, 0.4, prompts=10, image="other", **held)).reason is Refused.BUSY
+
+
 def test_hopeless_work_is_dropped_and_told_so() -> None:
     core = scheduler(profile(FAST))
     blocker, late = (

@@ -110,11 +110,12 @@ def decode_shortage(request: Request, plan: Plan, timed: Timing) -> float:
 
 
 def encode_shortage(request: Request, plan: Plan, timed: Timing) -> float:
-    """The same for encodes, and for bulk work that was promised; 0 where ``request`` is bulk work itself."""
+    """The same for encodes, and for bulk work that was promised and can be kept; 0 where ``request`` is bulk work
+    itself."""
     view = plan.view
     if request.priority is Priority.BULK:
         return 0.0
-    missing = plan.cost_s - view.bulk_room() if view.held[2] > 0 else 0.0
+    missing = plan.cost_s - view.promised_room() if view.held[2] > 0 else 0.0
     if plan.encode_s > 0:
         missing = max(missing, plan.encode_s - view.room(ENCODE, timed.encode_slot, plan.encode_s))
     return max(0.0, missing)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,8 @@ from samgate.scheduling.timeline import NOISE_S
 
 ENCODE, DECODE, BULK = 0, 1, 2
 """Rows of a device's timeline."""
+_LATE_S = 1e-6
+"""What is late by less is so by rounding alone."""
 
 
 class View:
@@ -104,13 +108,28 @@ class View:
         ``now`` is the same for all slots, and taken off at the end."""
         return work - self.device.capacity(self.pace)
 
-    def bulk_room(self, slot: int = 0, share: float = 1.0) -> float:
+    def bulk_room(self, slot: int, share: float) -> float:
         """Seconds of work that bulk work due by ``slot`` or later leaves to whatever goes before it, where bulk and
         interactive work have ``share`` of the device."""
-        due = self.timeline.rows[BULK]
-        slot = min(max(slot, int(due.searchsorted(NOISE_S, side="right"))), len(due) - 1)
+        slot = min(max(slot, self._first_bulk()), len(self.timeline.edges) - 1)
+        return float(self._beyond_bulk(slot, share).min())
+
+    def promised_room(self) -> float:
+        """Seconds of work that can go before bulk work without making any of it late. What is late anyway, since the
+        device has become slower than it was when that was promised, keeps nobody waiting."""
+        first = self._first_bulk()
+        rooms = self._beyond_bulk(first, 1.0)
+        ends = np.diff(self.timeline.rows[BULK][first:], prepend=0.0) > NOISE_S
+        kept = rooms[ends & (rooms > -_LATE_S)]
+        return float(kept.min()) if len(kept) else math.inf
+
+    def _first_bulk(self) -> int:
+        return int(self.timeline.rows[BULK].searchsorted(NOISE_S, side="right"))
+
+    def _beyond_bulk(self, slot: int, share: float) -> NDArray[np.float64]:
         base = (self.timeline.edges[slot:] - self.now) * (share * self.instances / self.pace)
-        return float((base - due[slot:]).min()) - self.work[0] - self.work[1]
+        rooms: NDArray[np.float64] = base - self.timeline.rows[BULK][slot:] - (self.work[0] + self.work[1])
+        return rooms
 
 
 def _most(over: NDArray[np.float64], slot: int) -> float:
