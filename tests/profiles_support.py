@@ -65,11 +65,13 @@ class StubEngine:
         self.calls.append(("decode", count))
         return Decoded(np.zeros((1, count, 4, 256, 256), np.float32), np.zeros((1, count, 4), np.float32))
 
-    async def survivors(self, embedding: FloatArray, prompts: Prompts, min_iou: float, deadline: float) -> Survivors:
+    async def survivors(
+        self, embedding: FloatArray, prompts: Prompts, min_ious: FloatArray, deadline: float
+    ) -> Survivors:
         count = prompts.coords.shape[1]
         self.calls.append(("survivors", count))
         masks, kept = np.zeros((0, 256, 256), np.float32), np.zeros((0, 2), np.int32)
-        return Survivors(masks, kept, np.zeros((count, 3), np.float32))
+        return Survivors(masks, kept, np.zeros((count, 4), np.float32))
 
     async def healthy(self) -> bool:
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -75,15 +76,23 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Survivors:
-    """What is left of P prompts with C candidate masks each, once those of too low a predicted IoU are gone.
+    """What is left of P prompts with M masks each, once those of too low a predicted IoU are gone.
 
-    ``masks`` float32 ``[S, 256, 256]`` logits; ``kept`` int32 ``[S, 2]``, the prompt and the candidate of each, in that
-    order; ``ious`` float32 ``[P, C]``, the predicted IoU of all candidates.
+    ``masks`` float32 ``[S, 256, 256]`` logits; ``kept`` int32 ``[S, 2]``, the prompt and the mask token of each, in
+    that order; ``ious`` float32 ``[P, M]``, the predicted IoU of all masks.
     """
 
     masks: FloatArray
     kept: IntArray
     ious: FloatArray
+
+
+def least_ious(masks: int, tokens: Sequence[int], least: float) -> FloatArray:
+    """What predicted IoU masks have to be above to survive, float32 ``[masks]``: ``least`` for ``tokens``, +∞, which no
+    mask is, for all others."""
+    bounds = np.full(masks, np.inf, np.float32)
+    bounds[list(tokens)] = least
+    return bounds
 
 
 @dataclass(frozen=True, slots=True)

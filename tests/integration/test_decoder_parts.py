@@ -86,12 +86,12 @@ async def test_masks_are_those_of_one_call(engine: EmbeddedEngine, images: int, 
 
 async def test_survivors_are_those_of_one_call(engine: EmbeddedEngine) -> None:
     asked, (made,) = prompts(1, 16, masked=False), await embeddings(engine, 1)
-    every = await whole(engine).survivors(made, asked, -math.inf, math.inf)
+    every = await whole(engine).survivors(made, asked, np.full(4, -math.inf, np.float32), math.inf)
     assert len(every.kept) == every.ious.size
     # Between two neighbours: no candidate is so near to it that rounding decides.
     ranked = np.sort(every.ious.ravel())
     middle = len(ranked) // 4 + int(np.argmax(np.diff(ranked[len(ranked) // 4 : -len(ranked) // 4])))
-    least = float(ranked[middle : middle + 2].mean())
+    least = np.full(4, ranked[middle : middle + 2].mean(), np.float32)
     expected = await whole(engine).survivors(made, asked, least, math.inf)
     found = await engine.survivors(made, asked, least, math.inf)
     assert 0 < len(expected.kept) < expected.ious.size

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from parity.cases import IMAGE_SIZE, VALID, Case
 from parity.weights import draw_pixels, draw_state
 from samgate.compile.export import OPSET, export_graph, load_network
+from samgate.domain import least_ious
 from samgate.variants.graphs import GRAPHS, GraphName
 from samgate.variants.mobilesam import SPEC
 from samgate.variants.nets.sam import DecoderGraph, EncoderGraph, MaskedDecoderGraph, Sam, ScoresGraph, SurvivorsGraph
@@ -125,14 +126,15 @@ def test_survivors_are_the_decoders_masks_that_are_predicted_good_enough(
         "point_labels": labels,
     }
     masks, ious = (value.numpy() for value in DecoderGraph(network)(*map(torch.tensor, inputs.values())))
-    masks, ious = masks[0][:, SPEC.multimask_tokens], ious[0][:, SPEC.multimask_tokens]
+    masks, ious = masks[0], ious[0]
     # Halfway to the next: rounding must not decide.
-    ranked = np.sort(ious.ravel())
+    ranked = np.sort(ious[:, SPEC.multimask_tokens].ravel())
     place = round(quantile * (ranked.size - 1))
     threshold = (ranked[place] + ranked[min(place + 1, ranked.size - 1)]) / 2 + (quantile == 1.0)
-    expected = np.argwhere(ious > threshold)
-    inputs["min_iou"] = np.array([threshold], np.float32)
-    module = SurvivorsGraph(network, SPEC.multimask_tokens)(*map(torch.tensor, inputs.values()))
+    inputs["min_ious"] = least_ious(SPEC.mask_tokens, SPEC.multimask_tokens, threshold)
+    expected = np.argwhere(ious > inputs["min_ious"])
+    assert SPEC.single_mask_token not in expected[:, 1]
+    module = SurvivorsGraph(network)(*map(torch.tensor, inputs.values()))
     for found, kept, told in (runners["survivors"](inputs), [value.numpy() for value in module]):
         assert np.array_equal(kept, expected)
         assert kept.dtype == np.int32
@@ -151,9 +153,9 @@ def test_scores_are_the_decoders(network: Sam, runners: dict[str, Runner]) -> No
         "point_coords": coords,
         "point_labels": labels,
     }
-    expected = DecoderGraph(network)(*map(torch.tensor, inputs.values()))[1][:, :, SPEC.multimask_tokens]
+    expected = DecoderGraph(network)(*map(torch.tensor, inputs.values()))[1]
     assert difference(runners["scores"](inputs)[0], expected.numpy()) <= TOLERANCE
-    module = ScoresGraph(network, SPEC.multimask_tokens)(*map(torch.tensor, inputs.values()))
+    module = ScoresGraph(network)(*map(torch.tensor, inputs.values()))
     assert difference(module.numpy(), expected.numpy()) <= TOLERANCE
 
 

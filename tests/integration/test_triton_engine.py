@@ -16,7 +16,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 
 from samgate.api.server import load_models
 from samgate.config import EngineSettings, Settings, TritonSettings
-from samgate.domain import FloatArray, Survivors
+from samgate.domain import FloatArray, Survivors, least_ious
 from samgate.engines.base import Decoded, Engine, Images, Prompts
 from samgate.engines.load import load_embedded, load_engine, own_server
 from samgate.engines.triton.engine import TritonEngine
@@ -53,6 +53,10 @@ async def connected(server: TritonServer, **options: object) -> AsyncIterator[Tr
 
 def soon() -> float:
     return time.monotonic() + 60
+
+
+def least(iou: float) -> FloatArray:
+    return least_ious(SPEC.mask_tokens, SPEC.multimask_tokens, iou)
 
 
 def photographs(count: int) -> Images:
@@ -92,7 +96,7 @@ async def everything(engine: Engine) -> Answers:
         await engine.decode(embeddings[:1], prompts(1, 5), soon()),
         await engine.decode(several, prompts(3, 2), soon()),
         await engine.decode(several[:2], prompts(2, 2, masks=True), soon()),
-        await engine.survivors(embeddings[0], prompts(1, 16), 0.8, soon()),
+        await engine.survivors(embeddings[0], prompts(1, 16), least(0.8), soon()),
     )
 
 
@@ -130,8 +134,8 @@ async def test_survivors_in_two_calls_are_those_of_one(
         async with connected(server) as engine:
             (embedding,) = await engine.encode(photographs(1), soon())
             for threshold in (0.8, 2.0, -math.inf):
-                ours = await engine.survivors(embedding, prompts(1, 16), threshold, soon())
-                theirs = await embedded.survivors(embedding, prompts(1, 16), threshold, soon())
+                ours = await engine.survivors(embedding, prompts(1, 16), least(threshold), soon())
+                theirs = await embedded.survivors(embedding, prompts(1, 16), least(threshold), soon())
                 assert np.array_equal(ours.kept, theirs.kept)
                 assert ours.masks.shape == theirs.masks.shape
                 # Another graph with other batches of prompts: rounding may differ, nothing else.

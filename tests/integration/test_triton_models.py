@@ -73,7 +73,7 @@ def inputs_of(graph: GraphName, image: Arrays, embedding: FloatArray) -> Arrays:
             masks = np.random.default_rng(1).normal(0, 5, (1, 3, 1, 256, 256)).astype(np.float32)
             return prompts(embedding, 1, 3, 1) | {"mask_input": masks, "has_mask": np.array([[1, 0, 1]], np.float32)}
         case "survivors":
-            return prompts(embedding, 1, 5, 1) | {"min_iou": np.array([0.6], np.float32)}
+            return prompts(embedding, 1, 5, 1) | {"min_ious": np.full(4, 0.6, np.float32)}
 
 
 def name(graph: GraphName) -> str:
@@ -121,7 +121,7 @@ def test_tensors_of_size_0_go_both_ways(triton: TritonServer, embedding: FloatAr
     only_mask = prompts(embedding, 1, 1, points=0) | {"mask_input": mask, "has_mask": np.ones((1, 1), np.float32)}
     answer = infer(triton.grpc, name("masked_decoder"), only_mask)
     assert np.array_equal(answer["low_res_masks"], embedded("masked_decoder", "f32", only_mask)[0])
-    none = prompts(embedding, 1, 2, 1) | {"min_iou": np.array([2], np.float32)}
+    none = prompts(embedding, 1, 2, 1) | {"min_ious": np.full(4, 2, np.float32)}
     answer = infer(triton.grpc, name("survivors"), none)
     assert {key: value.shape for key, value in answer.items()} == {
         "masks": (0, 256, 256),
@@ -199,7 +199,7 @@ def test_what_is_cancelled_while_it_waits_does_not_run(triton: TritonServer, emb
 def test_bounded_queues_refuse_what_is_too_much_or_waits_too_long(installed: None, embedding: FloatArray) -> None:
     given: dict[GraphName, Arrays] = {
         "decoder": prompts(embedding, 1, 8, 2),
-        "survivors": prompts(embedding, 1, 8, 2) | {"min_iou": np.array([2], np.float32)},
+        "survivors": prompts(embedding, 1, 8, 2) | {"min_ious": np.full(4, 2, np.float32)},
     }
     with local_triton({SPEC.name: "f32"}, batching="bounded") as server:
 

@@ -35,8 +35,8 @@ def decode(inputs: Inputs) -> list[NDArray[Any]]:
 
 def survive(inputs: Inputs) -> list[NDArray[Any]]:
     """Candidates are worth their point's x, tenths less each."""
-    ious = inputs["point_coords"][0, :, 0, 0, None] - np.arange(3, dtype=np.float32) / 10
-    kept = np.argwhere(ious > inputs["min_iou"][0]).astype(np.int32)
+    ious = inputs["point_coords"][0, :, 0, 0, None] - np.arange(4, dtype=np.float32) / 10
+    kept = np.argwhere(ious > inputs["min_ious"]).astype(np.int32)
     return [ious[kept[:, 0], kept[:, 1], None, None], kept, ious[None].astype(np.float32)]
 
 
@@ -115,9 +115,10 @@ async def test_one_prompt_has_all_threads() -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, 16])
 async def test_survivors_keep_their_prompts_numbers(count: int) -> None:
     made = engine(Decoder(decode), Decoder(survive, (survive, survive)))
-    found = await made.survivors(embedding(0.0), prompts(1, count), 7.85, math.inf)
-    alone = await engine(Decoder(decode), Decoder(survive)).survivors(embedding(0.0), prompts(1, count), 7.85, math.inf)
-    assert found.ious.shape == (count, 3)
+    asked = embedding(0.0), prompts(1, count), np.full(4, 7.85, np.float32), math.inf
+    found = await made.survivors(*asked)
+    alone = await engine(Decoder(decode), Decoder(survive)).survivors(*asked)
+    assert found.ious.shape == (count, 4)
     assert np.array_equal(found.ious, alone.ious)
     assert np.array_equal(found.kept, alone.kept)
     assert found.kept.dtype == np.int32

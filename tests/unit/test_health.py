@@ -37,7 +37,9 @@ class MoodyEngine:
     async def decode(self, embeddings: Sequence[FloatArray], prompts: Prompts, deadline: float) -> Decoded:
         raise Unavailable("moody")
 
-    async def survivors(self, embedding: FloatArray, prompts: Prompts, min_iou: float, deadline: float) -> Survivors:
+    async def survivors(
+        self, embedding: FloatArray, prompts: Prompts, min_ious: FloatArray, deadline: float
+    ) -> Survivors:
         raise Unavailable("moody")
 
     async def healthy(self) -> bool:

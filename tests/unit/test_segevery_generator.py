@@ -21,21 +21,21 @@ DISCS = [(80.0, 80.0, 40.0), (250.0, 90.0, 50.0), (330.0, 220.0, 30.0), (120.0, 
 """Objects of the image: x, y, radius."""
 
 
-def decode(crop: Crop, points: FloatArray, min_iou: float) -> Survivors:
+def decode(crop: Crop, points: FloatArray, min_ious: FloatArray) -> Survivors:
     """What a perfect decoder would say: for each point the object it is on, and a bad and an unstable mask."""
     frame = frame_of(*crop.size, SPEC)
     x0, y0, _, _ = crop.box
     y, x = np.mgrid[:256, :256].astype(np.float32) * 4 + 2
     x, y = x * crop.size[1] / frame.resized[1] + x0, y * crop.size[0] / frame.resized[0] + y0
-    low_res = np.full((len(points), 3, 256, 256), -20, dtype=np.float32)
-    ious = np.tile(np.array([0.5, 0.5, 0.99], dtype=np.float32), (len(points), 1))
+    low_res = np.full((len(points), 4, 256, 256), -20, dtype=np.float32)
+    ious = np.tile(np.array([1, 0.5, 0.5, 0.99], dtype=np.float32), (len(points), 1))
     for index, (px, py) in enumerate((points + np.array([x0, y0])).tolist()):
         for number, (cx, cy, radius) in enumerate(DISCS):
             if np.hypot(px - cx, py - cy) < radius:
-                low_res[index, 0] = (radius - np.hypot(x - cx, y - cy)) * 3
-                ious[index, 0] = 0.9 + number / 100
-    low_res[:, 2] += 19.5
-    kept = np.argwhere(ious > min_iou)
+                low_res[index, 1] = (radius - np.hypot(x - cx, y - cy)) * 3
+                ious[index, 1] = 0.9 + number / 100
+    low_res[:, 3] += 19.5
+    kept = np.argwhere(ious > min_ious)
     return Survivors(low_res[kept[:, 0], kept[:, 1]], kept.astype(np.int32), ious)
 
 
@@ -44,7 +44,7 @@ def run(parameters: GridParameters, limit: int = 16, size: tuple[int, int] = SIZ
     for crop in sampler.crops:
         frame = frame_of(*crop.size, SPEC)
         for points in sampler.chunks(crop, limit):
-            sampler.add(crop, frame, points, decode(crop, points, sampler.min_iou))
+            sampler.add(crop, frame, points, decode(crop, points, sampler.min_ious))
         sampler.finish_crop(crop)
     assert sampler.prompts_done == sampler.prompts_total
     return sampler.finish()
@@ -96,13 +96,15 @@ def test_progress_and_chunks() -> None:
     assert np.array_equal(np.concatenate(chunks), crop.points)
     assert list(sampler.chunks(crop, 10)) == []
     frame = frame_of(*SIZE, SPEC)
-    sampler.add(crop, frame, chunks[0], decode(crop, chunks[0], sampler.min_iou))
+    sampler.add(crop, frame, chunks[0], decode(crop, chunks[0], sampler.min_ious))
     assert sampler.prompts_done == 10
     with pytest.raises(ValueError, match="10 of 25 points were added"):
         sampler.finish_crop(crop)
     for points in chunks[1:]:
-        sampler.add(crop, frame, points, decode(crop, points, sampler.min_iou))
-    assert sampler.candidates == sum(int((decode(crop, points, 0).ious[:, 0] > 0.88).sum()) for points in chunks)
+        sampler.add(crop, frame, points, decode(crop, points, sampler.min_ious))
+    assert sampler.candidates == sum(
+        int((decode(crop, points, sampler.min_ious).ious[:, 1] > 0.88).sum()) for points in chunks
+    )
 
 
 def test_neither_chunk_size_nor_order_of_arrival_matters() -> None:
@@ -114,7 +116,7 @@ def test_neither_chunk_size_nor_order_of_arrival_matters() -> None:
     frame = frame_of(*SIZE, SPEC)
     with ThreadPoolExecutor(4) as pool:
         for done in [
-            pool.submit(sampler.add, crop, frame, points, decode(crop, points, sampler.min_iou))
+            pool.submit(sampler.add, crop, frame, points, decode(crop, points, sampler.min_ious))
             for points in reversed(list(sampler.chunks(crop, 9)))
         ]:
             done.result()

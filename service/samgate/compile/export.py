@@ -72,9 +72,9 @@ def _module(spec: VariantSpec, network: Sam, name: GraphName) -> nn.Module:
         case "masked_decoder":
             return MaskedDecoderGraph(network)
         case "survivors":
-            return SurvivorsGraph(network, spec.multimask_tokens)
+            return SurvivorsGraph(network)
         case "scores":
-            return ScoresGraph(network, spec.multimask_tokens)
+            return ScoresGraph(network)
 
 
 def _export(module: nn.Module, graph: GraphSpec, path: Path) -> None:

@@ -111,7 +111,7 @@ def ask(
         masks, ious = (output[0] for output in graphs["decoder"](feeds))
         answers["decoder", kind] = best(masks[:, tokens], ious[:, tokens])
         if kind == "point":
-            answers |= {(name, kind): one for name, one in _ranked(graphs, feeds, masks[:, tokens])}
+            answers |= {(name, kind): one for name, one in _ranked(graphs, feeds, masks, tokens)}
     if "masked_decoder" in graphs:
         earlier = expected.get(("decoder", "point"), answers["decoder", "point"])[None, :, None]
         present = np.ones(earlier.shape[:2], np.float32)
@@ -129,17 +129,19 @@ def _inputs(
 
 
 def _ranked(
-    graphs: Graphs, inputs: Mapping[str, NDArray[Any]], masks: FloatArray
+    graphs: Graphs, inputs: Mapping[str, NDArray[Any]], masks: FloatArray, tokens: Sequence[int]
 ) -> Iterator[tuple[GraphName, FloatArray]]:
-    """The answers of the graphs that SegEvery runs. ``masks`` ``[P, C, 256, 256]`` are the decoder's."""
+    """The answers of the graphs that SegEvery runs. ``masks`` ``[P, M, 256, 256]`` are the decoder's, ``tokens`` those
+    to choose from."""
     if "scores" in graphs:
         (scores,) = graphs["scores"](inputs)
-        yield "scores", best(masks, scores[0])
+        yield "scores", best(masks[:, tokens], scores[0][:, tokens])
     if "survivors" in graphs:
-        left, kept, scores = graphs["survivors"]({**inputs, "min_iou": np.array([_ALL_SURVIVE], np.float32)})
+        least = np.full(masks.shape[1], _ALL_SURVIVE, np.float32)
+        left, kept, scores = graphs["survivors"]({**inputs, "min_ious": least})
         candidates = np.full_like(masks, _BACKGROUND)
         candidates[kept[:, 0], kept[:, 1]] = left
-        yield "survivors", best(candidates, scores[0])
+        yield "survivors", best(candidates[:, tokens], scores[0][:, tokens])
 
 
 def best(masks: FloatArray, ious: FloatArray) -> FloatArray:

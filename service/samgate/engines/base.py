@@ -84,9 +84,11 @@ class Engine(Protocol):
     async def decode(self, embeddings: Sequence[FloatArray], prompts: Prompts, deadline: float) -> Decoded:
         """Masks for prompts on I embeddings, as :meth:`encode` made them. Raises as that does."""
 
-    async def survivors(self, embedding: FloatArray, prompts: Prompts, min_iou: float, deadline: float) -> Survivors:
-        """Of prompts without masks on one image (I = 1), the multimask candidates that are predicted an IoU above
-        ``min_iou``. Raises as :meth:`encode` does."""
+    async def survivors(
+        self, embedding: FloatArray, prompts: Prompts, min_ious: FloatArray, deadline: float
+    ) -> Survivors:
+        """Of prompts without masks on one image (I = 1), the masks that are predicted an IoU above ``min_ious``,
+        float32 ``[M]`` by mask token: one of +∞ makes no masks. Raises as :meth:`encode` does."""
 
     async def healthy(self) -> bool:
         """Whether a call made now can be expected to succeed."""

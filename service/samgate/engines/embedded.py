@@ -97,12 +97,12 @@ class EmbeddedEngine:
         self,
         embedding: FloatArray,
         prompts: Prompts,
-        min_iou: float,
+        min_ious: FloatArray,
         deadline: float,  # noqa: ARG002
     ) -> Survivors:
         """See :meth:`samgate.engines.base.Engine.survivors`."""
         graph = self._graphs.survivors
-        least = {"min_iou": np.array([min_iou], np.float32)}
+        least = {"min_ious": min_ious}
         calls = [_inputs(*part) | least for part in divide([embedding], prompts, len(graph.parts))]
         results = await self._run(self._decoding, lambda: graph.run(calls, self._beside))
         masks, kept, ious = ([result[index] for result in results] for index in range(3))

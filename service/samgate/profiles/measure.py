@@ -19,7 +19,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from samgate.domain import FloatArray, Format, Frame, UInt8Array
+from samgate.domain import FloatArray, Format, Frame, UInt8Array, least_ious
 from samgate.engines.base import Decoded, Engine, Images
 from samgate.engines.cpu import usable_cores
 from samgate.imaging.decode import decode, probe
@@ -220,8 +220,9 @@ def _decode(spec: VariantSpec, engine: Engine, embedding: FloatArray, points: Fl
 
 
 def _survivors(spec: VariantSpec, engine: Engine, embedding: FloatArray, points: FloatArray, frame: Frame) -> Call:
-    prompts, min_iou = point_group(points, frame, spec), GridParameters().pred_iou_thresh
-    return lambda: engine.survivors(embedding, prompts, min_iou, math.inf)
+    prompts = point_group(points, frame, spec)
+    min_ious = least_ious(spec.mask_tokens, spec.multimask_tokens, GridParameters().pred_iou_thresh)
+    return lambda: engine.survivors(embedding, prompts, min_ious, math.inf)
 
 
 def _prepare(spec: VariantSpec, data: bytes, executor: Executor) -> Call:

@@ -65,7 +65,7 @@ _ROLES: dict[GraphName, str] = {
     "encoder": "images to embeddings",
     "decoder": "prompts on embeddings to mask logits",
     "masked_decoder": "the same for prompts with an earlier mask",
-    "survivors": "for SegEvery: only the masks that are predicted an IoU above `min_iou`",
+    "survivors": "for SegEvery: only the masks that are predicted an IoU above `min_ious`",
     "scores": "for SegEvery where `survivors` can't run: only the predicted IoUs, `decoder` then for the good ones",
 }
 

@@ -9,7 +9,7 @@ from threading import Lock
 
 import numpy as np
 
-from samgate.domain import FloatArray, Frame, Survivors
+from samgate.domain import FloatArray, Frame, Survivors, least_ious
 from samgate.segevery.crops import Crop, make_crops
 from samgate.segevery.filters import Candidates, concatenate, filter_chunk
 from samgate.segevery.nms import box_nms
@@ -48,6 +48,8 @@ class GridSampler:
         self._states = {crop: _CropState() for crop in make_crops(size, parameters)}
         self._lock = Lock()
         self._candidates = 0
+        threshold = parameters.pred_iou_thresh
+        self._min_ious = least_ious(spec.mask_tokens, spec.multimask_tokens, threshold if threshold > 0 else -math.inf)
 
     @property
     def crops(self) -> tuple[Crop, ...]:
@@ -65,10 +67,9 @@ class GridSampler:
         return sum(state.done for state in self._states.values())
 
     @property
-    def min_iou(self) -> float:
+    def min_ious(self) -> FloatArray:
         """See :class:`Sampler`."""
-        threshold = self._parameters.pred_iou_thresh
-        return threshold if threshold > 0 else -math.inf
+        return self._min_ious
 
     @property
     def candidates(self) -> int:

@@ -45,8 +45,8 @@ class Sampler(Protocol):
         """Prompts that were added."""
 
     @property
-    def min_iou(self) -> float:
-        """Masks of a predicted IoU that isn't above needn't come back from the decoder."""
+    def min_ious(self) -> FloatArray:
+        """By mask token, float32 ``[M]``: masks of a predicted IoU that isn't above needn't come back."""
 
     @property
     def candidates(self) -> int:

@@ -68,9 +68,9 @@ class Admitted:
         result: Decoded = await self._run(len(group.indices), key, work)
         return result
 
-    async def survivors(self, embedding: Embedding, points: FloatArray, min_iou: float) -> Survivors:
-        """What survives of prompts of one point each, ``points`` float32 ``[P, 2]``."""
-        work = SurviveWork(embedding.values, point_group(points, embedding.frame, self.model.spec), min_iou)
+    async def survivors(self, embedding: Embedding, points: FloatArray, min_ious: FloatArray) -> Survivors:
+        """What survives of prompts of one point each, ``points`` float32 ``[P, 2]``; see :meth:`Engine.survivors`."""
+        work = SurviveWork(embedding.values, point_group(points, embedding.frame, self.model.spec), min_ious)
         # A key of its own: which masks survive is for each image to say, so no two chunks share a call.
         result: Survivors = await self._run(len(points), work, work)
         return result

@@ -90,7 +90,7 @@ async def run_everything(
             trace.add(stage, time.perf_counter() - started)
 
     async def decode(embedding: Embedding, points: FloatArray) -> Survivors:
-        return await admitted.survivors(embedding, points, sampler.min_iou)
+        return await admitted.survivors(embedding, points, sampler.min_ious)
 
     whole = await admitted.embed()
     sampler = GridSampler(call.parameters, whole.frame.original, model.spec)

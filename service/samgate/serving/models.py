@@ -32,11 +32,11 @@ class DecodeWork:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SurviveWork:
-    """Prompts (I = 1) of SegEvery on one embedding; only masks predicted an IoU above ``min_iou`` come back."""
+    """Prompts (I = 1) of SegEvery on one embedding; only masks above ``min_ious`` ``[M]`` come back."""
 
     embedding: FloatArray
     prompts: Prompts
-    min_iou: float
+    min_ious: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Model:
         return await self.engine.encode(Images(pixels, valid), deadline)
 
     async def _survivors(self, work: SurviveWork, deadline: float) -> Survivors:
-        return await self.engine.survivors(work.embedding, work.prompts, work.min_iou, deadline)
+        return await self.engine.survivors(work.embedding, work.prompts, work.min_ious, deadline)
 
     async def _decode(self, works: list[DecodeWork], deadline: float) -> list[Decoded]:
         groups = [work.prompts for work in works]

@@ -44,8 +44,7 @@ class GraphSpec:
 
 def graph_specs(spec: VariantSpec) -> dict[GraphName, GraphSpec]:
     """By name, in the order of :data:`GRAPHS`, for the sizes of ``spec``."""
-    masks = len({spec.single_mask_token, *spec.multimask_tokens})
-    candidates = len(spec.multimask_tokens)
+    masks = spec.mask_tokens
     low_res, size = spec.low_res_size, spec.input_size
 
     def prompts(images: int | str) -> tuple[TensorSpec, ...]:
@@ -63,7 +62,7 @@ def graph_specs(spec: VariantSpec) -> dict[GraphName, GraphSpec]:
         TensorSpec("mask_input", "float32", ("I", "P", 1, low_res, low_res)),
         TensorSpec("has_mask", "float32", ("I", "P")),
     )
-    scores = TensorSpec("iou_predictions", "float32", (1, "P", candidates))
+    scores = TensorSpec("iou_predictions", "float32", (1, "P", masks))
     survivors = (TensorSpec("masks", "float32", ("S", low_res, low_res)), TensorSpec("kept", "int32", ("S", 2)), scores)
     shapes = spec.shapes
     graphs = (
@@ -77,7 +76,7 @@ def graph_specs(spec: VariantSpec) -> dict[GraphName, GraphSpec]:
         GraphSpec("decoder", prompts("I"), decoded, "I", shapes.decoder),
         GraphSpec("masked_decoder", prompts("I") + earlier_mask, decoded, "I", shapes.masked_decoder),
         GraphSpec(
-            "survivors", (*prompts(1), TensorSpec("min_iou", "float32", (1,))), survivors, None, shapes.everything
+            "survivors", (*prompts(1), TensorSpec("min_ious", "float32", (masks,))), survivors, None, shapes.everything
         ),
         GraphSpec("scores", prompts(1), (scores,), None, shapes.everything),
     )

@@ -205,6 +205,11 @@ class VariantSpec:
     """What stays out of int8, and runs in whichever float arithmetic runs beside it."""
 
     @property
+    def mask_tokens(self) -> int:
+        """How many masks the decoder has for a prompt."""
+        return len({self.single_mask_token, *self.multimask_tokens})
+
+    @property
     def weights_name(self) -> str:
         """What the weights are installed under: one name, and one file, for all variants that share them."""
         return self.weights or self.name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -118,18 +117,20 @@ class TritonEngine:
             np.concatenate([one.iou_predictions for one in decoded]),
         )
 
-    async def survivors(self, embedding: FloatArray, prompts: Prompts, min_iou: float, deadline: float) -> Survivors:
+    async def survivors(
+        self, embedding: FloatArray, prompts: Prompts, min_ious: FloatArray, deadline: float
+    ) -> Survivors:
         """See :meth:`samgate.engines.base.Engine.survivors`."""
         if "survivors" not in self._served.graphs:
-            return await self._survivors_in_two_calls(embedding, prompts, min_iou, deadline)
+            return await self._survivors_in_two_calls(embedding, prompts, min_ious, deadline)
         count = prompts.coords.shape[1]
-        inputs = _inputs(embedding[None], prompts) | {"min_iou": np.array([min_iou], np.float32)}
-        call = self._call("survivors", inputs, {"P": count, "S": count * len(self._spec.multimask_tokens)})
+        inputs = _inputs(embedding[None], prompts) | {"min_ious": min_ious}
+        call = self._call("survivors", inputs, {"P": count, "S": count * int((min_ious < np.inf).sum())})
         return await self._run(
             call,
             deadline,
             lambda found: Survivors(found["masks"][0], found["kept"][0], found["iou_predictions"][0][0]),
-            lambda engine: engine.survivors(embedding, prompts, min_iou, deadline),
+            lambda engine: engine.survivors(embedding, prompts, min_ious, deadline),
         )
 
     async def healthy(self) -> bool:
@@ -164,7 +165,7 @@ class TritonEngine:
         )
 
     async def _survivors_in_two_calls(
-        self, embedding: FloatArray, prompts: Prompts, min_iou: float, deadline: float
+        self, embedding: FloatArray, prompts: Prompts, min_ious: FloatArray, deadline: float
     ) -> Survivors:
         """First all predictions, then the masks of those prompts that have a good one."""
         call = self._call("scores", _inputs(embedding[None], prompts), {"P": prompts.coords.shape[1]})
@@ -172,17 +173,16 @@ class TritonEngine:
             call,
             deadline,
             lambda found: found["iou_predictions"][0][0],
-            lambda engine: _scores(engine, embedding, prompts, deadline),
+            lambda engine: _scores(engine, embedding, prompts, self._spec.mask_tokens, deadline),
         )
-        kept = np.argwhere(ious > np.float32(min_iou)).astype(np.int32)
+        kept = np.argwhere(ious > min_ious).astype(np.int32)
         wanted, rank = np.unique(kept[:, 0], return_inverse=True)
         if len(wanted) == 0:
             size = self._spec.low_res_size
             return Survivors(np.empty((0, size, size), np.float32), kept, ious)
         chosen = Prompts(prompts.coords[:, wanted], prompts.labels[:, wanted])
         decoded = await self._decode(embedding[None], chosen, deadline)
-        tokens = np.array(self._spec.multimask_tokens)[kept[:, 1]]
-        return Survivors(decoded.low_res_masks[0, rank, tokens], kept, ious)
+        return Survivors(decoded.low_res_masks[0, rank, kept[:, 1]], kept, ious)
 
     async def _run(
         self,
@@ -305,5 +305,6 @@ def _share(prompts: Prompts, images: slice) -> Prompts:
     )
 
 
-async def _scores(engine: Engine, embedding: FloatArray, prompts: Prompts, deadline: float) -> FloatArray:
-    return (await engine.survivors(embedding, prompts, math.inf, deadline)).ious
+async def _scores(engine: Engine, embedding: FloatArray, prompts: Prompts, masks: int, deadline: float) -> FloatArray:
+    none = np.full(masks, np.inf, np.float32)
+    return (await engine.survivors(embedding, prompts, none, deadline)).ious

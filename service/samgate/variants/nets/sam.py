@@ -109,58 +109,40 @@ class MaskedDecoderGraph(DecoderGraph):
 
 
 class ScoresGraph(DecoderGraph):
-    """The first half of the decoder: what the masks would be worth. One image.
-
-    Args:
-        sam: the loaded network.
-        candidates: the mask tokens to tell of.
-    """
-
-    def __init__(self, sam: Sam, candidates: Sequence[int]) -> None:
-        super().__init__(sam)
-        self.candidates = list(candidates)
+    """The first half of the decoder: what the masks would be worth. One image."""
 
     def forward(  # type: ignore[override]
         self, image_embedding: Tensor, point_coords: Tensor, point_labels: Tensor
     ) -> Tensor:
-        """Inputs as those of :class:`DecoderGraph` with I = 1 → the candidates' predicted IoU ``[1, P, C]``."""
+        """Inputs as those of :class:`DecoderGraph` with I = 1 → predicted IoU ``[1, P, M]`` of all mask tokens."""
         _, _, ious = self._attend(image_embedding, point_coords, point_labels, self.prompts.no_mask())
-        return ious[:, :, self.candidates]
+        return ious
 
 
 class SurvivorsGraph(DecoderGraph):
     """The decoder for SegEvery, in two stages: masks are made only for prompts of which one is good enough, and only
     those that are come back. One image; most of what it decodes is of no use.
-
-    Args:
-        sam: the loaded network.
-        candidates: the mask tokens that may survive.
     """
 
-    def __init__(self, sam: Sam, candidates: Sequence[int]) -> None:
-        super().__init__(sam)
-        self.candidates = list(candidates)
-
     def forward(  # type: ignore[override]
-        self, image_embedding: Tensor, point_coords: Tensor, point_labels: Tensor, min_iou: Tensor
+        self, image_embedding: Tensor, point_coords: Tensor, point_labels: Tensor, min_ious: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As :class:`DecoderGraph` with I = 1, and:
 
         Args:
-            min_iou: ``[1]``; a mask survives if its predicted IoU is above.
+            min_ious: ``[M]``, by mask token; a mask survives if its predicted IoU is above.
 
         Returns:
             S surviving masks as low-res logits ``[S, 4H, 4H]``, ordered by prompt and token; int32 ``[S, 2]``, the
-            prompt of each and the place of its token among the candidates; the candidates' predicted IoU ``[1, P, C]``.
+            prompt of each and its mask token; predicted IoU ``[1, P, M]``.
         """
         tokens, image, ious = self._attend(image_embedding, point_coords, point_labels, self.prompts.no_mask())
-        ious = ious[:, :, self.candidates]
-        survives = (ious[0] > min_iou).to(torch.int32)
+        survives = (ious[0] > min_ious).to(torch.int32)
         wanted = survives.amax(1)
         prompts = wanted.nonzero().flatten()
-        masks = self.decoder.upscale(tokens[:, prompts], image[:, prompts])[0, :, self.candidates]
+        masks = self.decoder.upscale(tokens[:, prompts], image[:, prompts])[0]
         kept = survives.nonzero()
         # Where each survivor's prompt lies among the wanted ones.
         rank = (wanted.cumsum(0) - 1).to(torch.int64)[kept[:, 0]]
-        flat = rank * len(self.candidates) + kept[:, 1]
+        flat = rank * self.decoder.masks + kept[:, 1]
         return masks.flatten(0, 1)[flat], kept.to(torch.int32), ious
