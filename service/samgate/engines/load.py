@@ -85,6 +85,7 @@ def load_embedded(spec: VariantSpec, settings: EngineSettings, report: Callable[
         encoder=runtime.load_graph(graphs.files["encoder"], graphs.hints["encoder"], threads, batch),
         decoder=decoder("decoder"),
         masked_decoder=decoder("masked_decoder"),
+        terms=runtime.load_graph(graphs.files["terms"], graphs.hints["terms"], threads),
         survivors=decoder("survivors"),
     )
     return EmbeddedEngine(runtime.NAME, graphs.plan, loaded, capacity)

@@ -17,7 +17,7 @@ from samgate.variants.graphs import GraphName
 
 ProfileName = Literal["tensorrt", "openvino", "onnxruntime", "python-cpu"]
 
-_ONE_CALL: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "survivors")
+_ONE_CALL: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "terms", "survivors")
 _TWO_CALLS: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "scores")
 
 

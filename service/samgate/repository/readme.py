@@ -65,6 +65,7 @@ _ROLES: dict[GraphName, str] = {
     "encoder": "images to embeddings",
     "decoder": "prompts on embeddings to mask logits",
     "masked_decoder": "the same for prompts with an earlier mask",
+    "terms": "for SegEvery: what all prompts on an image share, once an image",
     "survivors": "for SegEvery: only the masks that are predicted an IoU above `min_ious`",
     "scores": "for SegEvery where `survivors` can't run: only the predicted IoUs, `decoder` then for the good ones",
 }

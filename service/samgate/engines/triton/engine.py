@@ -16,6 +16,7 @@ from tritonclient.utils import InferenceServerException
 
 from samgate.domain import FloatArray, Survivors
 from samgate.engines.base import Capacity, Decoded, Engine, Images, Prompts
+from samgate.engines.terms import LatestTerms, Terms
 from samgate.engines.triton.breaker import State
 from samgate.engines.triton.endpoint import Endpoint
 from samgate.engines.triton.failures import Failure, as_samgate_error, classify
@@ -81,6 +82,7 @@ class TritonEngine:
         self._connected: list[Endpoint] = []
         self._turn = itertools.count()
         self._out_since: dict[str, float] = {}
+        self._latest = LatestTerms()
         self._closed = False
 
     @property
@@ -123,8 +125,13 @@ class TritonEngine:
         """See :meth:`samgate.engines.base.Engine.survivors`."""
         if "survivors" not in self._served.graphs:
             return await self._survivors_in_two_calls(embedding, prompts, min_ious, deadline)
+        terms = await self._terms(embedding, deadline)
+        if terms is None and self._fallback is not None:
+            return await self._fallback.survivors(embedding, prompts, min_ious, deadline)
+        if terms is None:
+            raise Unavailable(f"no Triton has {self._model('terms')} now")
         count = prompts.coords.shape[1]
-        inputs = _inputs(embedding[None], prompts) | {"min_ious": min_ious}
+        inputs = {"image_terms": terms[0], "image_pixels": terms[1], "min_ious": min_ious} | _prompts(prompts)
         call = self._call("survivors", inputs, {"P": count, "S": count * int((min_ious < np.inf).sum())})
         return await self._run(
             call,
@@ -163,6 +170,22 @@ class TritonEngine:
             lambda found: Decoded(found["low_res_masks"][0], found["iou_predictions"][0]),
             lambda engine: engine.decode(list(embeddings), prompts, deadline),
         )
+
+    async def _terms(self, embedding: FloatArray, deadline: float) -> Terms | None:
+        """None when only the fallback is left, which has its own."""
+        found = self._latest.of(embedding)
+        if found is None:
+
+            async def none(_: Engine) -> None:
+                return None
+
+            call = self._call("terms", {"image_embedding": embedding[None]}, {})
+            found = await self._run(
+                call, deadline, lambda made: (made["image_terms"][0], made["image_pixels"][0]), none
+            )
+            if found is not None:
+                self._latest.keep(embedding, found)
+        return found
 
     async def _survivors_in_two_calls(
         self, embedding: FloatArray, prompts: Prompts, min_ious: FloatArray, deadline: float
@@ -278,7 +301,11 @@ def most_images(profiles: Sequence[ShapeProfile], prompts: Prompts) -> int:
 
 
 def _inputs(embeddings: FloatArray, prompts: Prompts) -> dict[str, NDArray[Any]]:
-    return {"image_embedding": embeddings, "point_coords": prompts.coords, "point_labels": prompts.labels}
+    return {"image_embedding": embeddings} | _prompts(prompts)
+
+
+def _prompts(prompts: Prompts) -> dict[str, NDArray[Any]]:
+    return {"point_coords": prompts.coords, "point_labels": prompts.labels}
 
 
 def _joined(embeddings: Sequence[FloatArray]) -> FloatArray:
