@@ -32,6 +32,7 @@ def test_polygons_become_masks_and_boxes_get_corners(tmp_path: Path) -> None:
     assert (image.path, image.size, image.source) == (tmp_path / "a.png", (40, 60), "there")
     (instance,) = image.instances
     assert instance.box == pytest.approx((10, 10, 50, 30))
+    assert instance.area == 800
     mask = instance.mask()
     assert mask.shape == (40, 60)
     assert mask[10:30, 10:50].all()

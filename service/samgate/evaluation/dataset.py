@@ -23,10 +23,11 @@ class DatasetError(SamgateError):
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One labelled object: its mask, and its box (x0, y0, x1, y1) in pixels as the data set gives it."""
+    """One labelled object: its mask, and its box (x0, y0, x1, y1) and area in pixels as the data set gives them."""
 
     rle: Rle
     box: tuple[float, float, float, float]
+    area: float
 
     def mask(self) -> UInt8Array:
         """uint8 ``[H, W]`` of 0 and 1."""
@@ -121,4 +122,4 @@ def _instance(annotation: dict[str, Any], size: tuple[int, int]) -> Instance:
     x, y, width, height = (float(value) for value in annotation["bbox"])
     if not np.isfinite([x, y, width, height]).all() or width <= 0 or height <= 0:
         raise ValueError(f"annotation {annotation.get('id')} has the box {annotation['bbox']}")
-    return Instance(Rle((size[0], size[1]), packed["counts"]), (x, y, x + width, y + height))
+    return Instance(Rle((size[0], size[1]), packed["counts"]), (x, y, x + width, y + height), _area(annotation))
