@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,11 @@ def load_dataset(path: Path, min_area: float = 1024.0, limit: int | None = None)
     if not images:
         raise DatasetError(f"{path} has no instance of at least {min_area:g} pixels that is not a crowd")
     return images[:limit]
+
+
+def with_side(images: Sequence[LabelledImage], pixels: int) -> list[LabelledImage]:
+    """Those of ``images`` whose longer side has at least so many pixels."""
+    return [image for image in images if max(image.size) >= pixels]
 
 
 def _read(path: Path) -> dict[str, Any]:
