@@ -60,6 +60,13 @@ def test_crowds_and_small_objects_are_skipped(tmp_path: Path) -> None:
         load_dataset(path, min_area=5000)
 
 
+def test_small_images_are_skipped(tmp_path: Path) -> None:
+    path = write(tmp_path, square())
+    assert len(load_dataset(path, 0, min_side=60)) == 1, "the longer side counts"
+    with pytest.raises(DatasetError, match="in an image of at least 61 pixels on a side"):
+        load_dataset(path, 0, min_side=61)
+
+
 def test_images_are_also_looked_for_in_the_folder_images(tmp_path: Path) -> None:
     path = write(tmp_path, square())
     (tmp_path / "images").mkdir()

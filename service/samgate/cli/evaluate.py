@@ -99,10 +99,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run_everything(options: argparse.Namespace) -> int:
-    from samgate.cli.evaluate_everything import evaluate_and_show, labelled_images
+    from samgate.cli.evaluate_everything import evaluate_and_show
+    from samgate.evaluation.dataset import load_dataset
     from samgate.evaluation.everything import chosen_strategies
 
-    strategies, images = chosen_strategies(options.segevery, options.deadline), labelled_images(options)
+    strategies = chosen_strategies(options.segevery, options.deadline)
+    images = load_dataset(options.dataset, options.min_area or 0.0, options.limit, options.min_side or 0)
     with _target(options) as target:
         evaluate_and_show(options, target, images, strategies)
     return 0

@@ -14,8 +14,8 @@ from samgate.cli.output import write_image
 from samgate.client import Client
 from samgate.config import settings_from
 from samgate.domain import UInt8Array
-from samgate.errors import InvalidArgument, SamgateError
-from samgate.evaluation.dataset import LabelledImage, load_dataset, with_side
+from samgate.errors import SamgateError
+from samgate.evaluation.dataset import LabelledImage
 from samgate.evaluation.everything import Scored, Strategy, evaluate_everything
 from samgate.evaluation.everything_summary import as_markdown, as_table, summarise
 from samgate.evaluation.pictures import contact_sheet, draw_proposals, fit
@@ -24,17 +24,6 @@ from samgate.imaging.decode import decode
 PICTURED = 4
 """Images that ``--pictures`` draws."""
 _PIPED_WIDTH = 200
-
-
-def labelled_images(options: argparse.Namespace) -> list[LabelledImage]:
-    """The images that ``options`` ask for. Raises :class:`SamgateError`."""
-    images = load_dataset(options.dataset, options.min_area or 0.0, None if options.min_side else options.limit)
-    if not options.min_side:
-        return images
-    large = with_side(images, options.min_side)
-    if not large:
-        raise InvalidArgument("min_side", f"no image of {options.dataset} has {options.min_side} pixels on a side")
-    return large[: options.limit]
 
 
 def evaluate_and_show(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from samgate.evaluation.dataset import DatasetError, LabelledImage
 from samgate.evaluation.recall import Found, Proposals, score
 
 _MARK_BYTES = 16
+_GRID = re.compile(r"grid-(?P<side>[0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +40,15 @@ STRATEGIES: tuple[Strategy, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One image's masks, the ``seconds`` from the call to the last of them and to the ``first``, and what answered.
-
-    ``size`` is (height, width). All but ``seconds`` are empty for an answer that was late.
-    """
+    """One image's masks, the seconds from the call to the last of them and to the first (None without any), the
+    image's (height, width), and what answered. One that is ``late`` has nothing but its ``seconds``."""
 
     proposals: Proposals
     seconds: float
     first_s: float | None = None
     size: tuple[int, int] | None = None
     info: AnswerInfo | None = None
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,15 @@ def chosen_strategies(
 ) -> list[Strategy]:
     """The strategies of these names, all ``known`` ones for none, with ``deadline_s`` where it is given.
 
-    Raises :class:`~samgate.errors.InvalidArgument` for an unknown name.
+    ``grid-N`` is the grid with N points a side, for any N. Raises :class:`~samgate.errors.InvalidArgument` for an
+    unknown name.
     """
     by_name = {strategy.name: strategy for strategy in known}
     for name in names:
-        if name not in by_name:
-            raise InvalidArgument("strategy", f"must be one of {', '.join(by_name)}, is {name!r}")
+        if (grid := _GRID.fullmatch(name)) is not None:
+            by_name.setdefault(name, Strategy(name, {"points_per_side": int(grid["side"])}))
+        elif name not in by_name:
+            raise InvalidArgument("strategy", f"must be one of {', '.join(by_name)} or grid-N, is {name!r}")
     chosen = [by_name[name] for name in dict.fromkeys(names)] or list(known)
     return chosen if deadline_s is None else [replace(strategy, deadline_s=deadline_s) for strategy in chosen]
 
@@ -99,7 +103,7 @@ def segment_everything(client: Client, image: bytes, strategy: Strategy, variant
     except (DeadlineExceeded, Infeasible, Overloaded):
         if strategy.deadline_s is None:
             raise
-        return Answer(Proposals((), ()), time.perf_counter() - started)
+        return Answer(Proposals((), ()), time.perf_counter() - started, late=True)
     seconds = time.perf_counter() - started
     answer = collector.everything()
     masks = [found.mask for found in answer.masks]

@@ -62,7 +62,7 @@ def speed_figures(answers: Sequence[Answer]) -> dict[str, Any]:
         "median_s": round(float(np.median([answer.seconds for answer in answers])), 4),
         "median_first_s": round(float(np.median(first)), 4) if first else None,
         "masks": round(float(np.mean([len(answer.proposals.rles) for answer in answers])), 1),
-        "late": sum(answer.info is None for answer in answers),
+        "late": sum(answer.late for answer in answers),
     }
 
 
