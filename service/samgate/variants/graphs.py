@@ -18,6 +18,9 @@ GraphName = Literal["encoder", "decoder", "masked_decoder", "survivors", "scores
 """``survivors`` decodes for SegEvery in one call; ``scores``, before ``decoder``, does it in two where the engine can't
 run graphs whose output shapes depend on values (TensorRT for RTX)."""
 
+AnyGraph = GraphName | Literal["detector"]
+"""A variant's graphs, and the one that a detector has (:func:`samgate.variants.detectors.detector_graph`)."""
+
 GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "survivors", "scores")
 
 
@@ -35,7 +38,7 @@ class GraphSpec:
     """One graph. ``batch`` is the letter of the first axis of all of its tensors, None where there is no such axis;
     ``profiles`` are the ranges of the input axes that it is compiled for, at least one."""
 
-    name: GraphName
+    name: AnyGraph
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     batch: Literal["N", "I"] | None
@@ -81,4 +84,4 @@ def graph_specs(spec: VariantSpec) -> dict[GraphName, GraphSpec]:
         ),
         GraphSpec("scores", prompts(1), (scores,), None, shapes.everything),
     )
-    return {graph.name: graph for graph in graphs}
+    return dict(zip(GRAPHS, graphs, strict=True))
