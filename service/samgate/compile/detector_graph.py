@@ -7,7 +7,6 @@ wants of its input, and how its head puts out candidates, stands in the spec. Na
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,10 +35,11 @@ def wrapped(model: onnx.ModelProto, layout: Layout, spec: DetectorSpec) -> onnx.
     The same bytes for the same model. ``spec.input_size`` is the layout's side.
 
     Raises:
-        CompileError: the result isn't valid, or a tensor in it would be larger than :data:`MAX_TENSOR_ELEMENTS`.
+        CompileError: the result isn't valid, a tensor in it would be larger than :data:`MAX_TENSOR_ELEMENTS`, or a
+            constant is of a kind of its own.
     """
     graph = detector_graph(spec)
-    network = _network(model, layout)
+    network, weights = _network(model, layout)
     opset = next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
     builder = _Builder(opset)
     builder.take_image(spec, _named(layout.input))
@@ -51,7 +51,7 @@ def wrapped(model: onnx.ModelProto, layout: Layout, spec: DetectorSpec) -> onnx.
             spec.name,
             [_value(tensor) for tensor in graph.inputs],
             [_value(tensor) for tensor in graph.outputs],
-            [*_weights(model, network), *builder.constants],
+            [*weights, *builder.constants],
         ),
         opset_imports=[helper.make_opsetid("", opset)],
         ir_version=model.ir_version,
@@ -61,11 +61,14 @@ def wrapped(model: onnx.ModelProto, layout: Layout, spec: DetectorSpec) -> onnx.
     return made
 
 
-def _network(model: onnx.ModelProto, layout: Layout) -> list[NodeProto]:
-    """The nodes that the output is calculated from, in order, under names that collide with none of ours."""
+def _network(model: onnx.ModelProto, layout: Layout) -> tuple[list[NodeProto], list[TensorProto]]:
+    """The nodes that the output is calculated from, in order, and their weights, under names that collide with none of
+    ours. Constants are weights: whoever types the graph looks for them there."""
+    known = {tensor.name: tensor for tensor in model.graph.initializer}
+    known |= {node.output[0]: _constant(node) for node in model.graph.node if node.op_type == "Constant"}
     wanted, nodes = {layout.output}, []
     for index, node in reversed(list(enumerate(model.graph.node))):
-        if wanted.isdisjoint(node.output):
+        if wanted.isdisjoint(node.output) or node.op_type == "Constant":
             continue
         wanted.update(node.input)
         new = NodeProto()
@@ -75,19 +78,24 @@ def _network(model: onnx.ModelProto, layout: Layout) -> list[NodeProto]:
         new.input[:] = [_named(name) for name in node.input]
         new.output[:] = [_named(name) for name in node.output]
         nodes.append(new)
-    return nodes[::-1]
+    weights = []
+    for name in sorted(wanted & known.keys()):
+        weight = TensorProto()
+        weight.CopyFrom(known[name])
+        weight.name = _named(name)
+        weights.append(weight)
+    return nodes[::-1], weights
 
 
-def _weights(model: onnx.ModelProto, nodes: Sequence[NodeProto]) -> list[TensorProto]:
-    used = {name for node in nodes for name in node.input}
-    found = []
-    for tensor in model.graph.initializer:
-        if _named(tensor.name) in used:
-            new = TensorProto()
-            new.CopyFrom(tensor)
-            new.name = _named(tensor.name)
-            found.append(new)
-    return found
+def _constant(node: NodeProto) -> TensorProto:
+    value = helper.get_attribute_value(node.attribute[0])
+    if isinstance(value, TensorProto):
+        return value
+    kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+    kind = kinds.get(node.attribute[0].name)
+    if kind is None:
+        raise CompileError(f"a constant of the kind {node.attribute[0].name} is nothing that detectors need")
+    return numpy_helper.from_array(np.asarray(value, dtype=kind))
 
 
 def _named(tensor: str) -> str:

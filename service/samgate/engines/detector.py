@@ -109,7 +109,7 @@ def load_embedded_detector(
     graph = ensure_detector(spec, report)
     report(f"loading {spec.name}")
     runtime = cast("Runtime", importlib.import_module(f"samgate.engines.{name}"))
-    # In f32, whatever the engine's precision: bf16 would put boxes on a grid of 4 pixels.
+    # In f32, whatever the engine's precision: bf16 moves boxes by up to a pixel, and saves little of a request's time.
     run = runtime.load_graph(graph.file, "f32", settings.threads or usable_cores())
     _try_out(run, graph.spec, name)
     return EmbeddedDetector(runtime.NAME, graph.spec, run)
