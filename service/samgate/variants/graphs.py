@@ -19,6 +19,9 @@ GraphName = Literal["encoder", "decoder", "masked_decoder", "terms", "survivors"
 call; ``scores``, before ``decoder``, does it in two where the engine can't run graphs whose output shapes depend on
 values (TensorRT for RTX)."""
 
+AnyGraph = GraphName | Literal["detector"]
+"""A variant's graphs, and the one that a detector has (:func:`samgate.variants.detectors.detector_graph`)."""
+
 GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "terms", "survivors", "scores")
 
 EVERYTHING_POINTS = 2
@@ -42,7 +45,7 @@ class GraphSpec:
     """One graph. ``batch`` is the letter of the first axis of all of its tensors, None where there is no such axis;
     ``profiles`` are the ranges of the input axes that it is compiled for, at least one."""
 
-    name: GraphName
+    name: AnyGraph
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     batch: Literal["N", "I"] | None
@@ -101,4 +104,4 @@ def graph_specs(spec: VariantSpec) -> dict[GraphName, GraphSpec]:
         ),
         GraphSpec("scores", (embedding(1), *prompts(1, EVERYTHING_POINTS)), (scores,), None, shapes.everything),
     )
-    return {graph.name: graph for graph in graphs}
+    return dict(zip(GRAPHS, graphs, strict=True))
