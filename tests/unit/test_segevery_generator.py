@@ -10,19 +10,21 @@ import pytest
 from samgate.domain import FloatArray, Survivors
 from samgate.imaging.preprocess import frame_of
 from samgate.imaging.rle import rle_to_mask
-from samgate.segevery.crops import Crop
-from samgate.segevery.generator import EverythingResult, GridSampler, Sampler
+from samgate.segevery.generator import GridSampler
 from samgate.segevery.parameters import GridParameters
+from samgate.segevery.sampler import Chunk, EverythingResult, Sampler
 from samgate.variants import get_variant
 
 SPEC = get_variant("mobilesam")
+NO_EMBEDDING = np.zeros((256, 64, 64), np.float32)
 SIZE = (300, 400)
 DISCS = [(80.0, 80.0, 40.0), (250.0, 90.0, 50.0), (330.0, 220.0, 30.0), (120.0, 220.0, 60.0)]
 """Objects of the image: x, y, radius."""
 
 
-def decode(crop: Crop, points: FloatArray, min_ious: FloatArray) -> Survivors:
+def decode(chunk: Chunk, min_ious: FloatArray) -> Survivors:
     """What a perfect decoder would say: for each point the object it is on, and a bad and an unstable mask."""
+    crop, points = chunk.crop, chunk.points
     frame = frame_of(*crop.size, SPEC)
     x0, y0, _, _ = crop.box
     y, x = np.mgrid[:256, :256].astype(np.float32) * 4 + 2
@@ -42,12 +44,20 @@ def decode(crop: Crop, points: FloatArray, min_ious: FloatArray) -> Survivors:
 def run(parameters: GridParameters, limit: int = 16, size: tuple[int, int] = SIZE) -> list[EverythingResult]:
     sampler = GridSampler(parameters, size, SPEC)
     for crop in sampler.crops:
-        frame = frame_of(*crop.size, SPEC)
-        for points in sampler.chunks(crop, limit):
-            sampler.add(crop, frame, points, decode(crop, points, sampler.min_ious))
+        sampler.open_crop(crop, frame_of(*crop.size, SPEC), NO_EMBEDDING)
+        while chunk := sampler.next(crop, limit):
+            sampler.add(chunk, decode(chunk, sampler.min_ious))
         sampler.finish_crop(crop)
     assert sampler.prompts_done == sampler.prompts_total
     return sampler.finish()
+
+
+def handed_out(sampler: Sampler, limit: int) -> list[Chunk]:
+    """All prompts of the first crop that are known."""
+    chunks = []
+    while chunk := sampler.next(sampler.crops[0], limit):
+        chunks.append(chunk)
+    return chunks
 
 
 def test_each_object_is_found_once_best_first() -> None:
@@ -91,20 +101,21 @@ def test_progress_and_chunks() -> None:
     sampler: Sampler = GridSampler(GridParameters(points_per_side=5), SIZE, SPEC)
     (crop,) = sampler.crops
     assert (sampler.prompts_done, sampler.prompts_total, sampler.candidates) == (0, 25, 0)
-    chunks = list(sampler.chunks(crop, 10))
-    assert [len(points) for points in chunks] == [10, 10, 5]
-    assert np.array_equal(np.concatenate(chunks), crop.points)
-    assert list(sampler.chunks(crop, 10)) == []
-    frame = frame_of(*SIZE, SPEC)
-    sampler.add(crop, frame, chunks[0], decode(crop, chunks[0], sampler.min_ious))
+    with pytest.raises(ValueError, match="was not opened"):
+        sampler.add(Chunk(crop, crop.points[:0]), decode(Chunk(crop, crop.points[:0]), sampler.min_ious))
+    sampler.open_crop(crop, frame_of(*SIZE, SPEC), NO_EMBEDDING)
+    chunks = handed_out(sampler, 10)
+    assert [len(chunk) for chunk in chunks] == [10, 10, 5]
+    assert np.array_equal(np.concatenate([chunk.coords for chunk in chunks]), crop.points)
+    assert sampler.next(crop, 10) is None
+    sampler.add(chunks[0], decode(chunks[0], sampler.min_ious))
     assert sampler.prompts_done == 10
-    with pytest.raises(ValueError, match="10 of 25 points were added"):
+    with pytest.raises(ValueError, match="10 of 25 prompts were added"):
         sampler.finish_crop(crop)
-    for points in chunks[1:]:
-        sampler.add(crop, frame, points, decode(crop, points, sampler.min_ious))
-    assert sampler.candidates == sum(
-        int((decode(crop, points, sampler.min_ious).ious[:, 1] > 0.88).sum()) for points in chunks
-    )
+    for chunk in chunks[1:]:
+        sampler.add(chunk, decode(chunk, sampler.min_ious))
+    everything = np.zeros(SPEC.mask_tokens, np.float32)
+    assert sampler.candidates == sum(int((decode(one, everything).ious[:, 1] > 0.88).sum()) for one in chunks)
 
 
 def test_neither_chunk_size_nor_order_of_arrival_matters() -> None:
@@ -113,12 +124,13 @@ def test_neither_chunk_size_nor_order_of_arrival_matters() -> None:
     assert run(parameters, limit=7) == expected
     sampler = GridSampler(parameters, SIZE, SPEC)
     (crop,) = sampler.crops
-    frame = frame_of(*SIZE, SPEC)
+    sampler.open_crop(crop, frame_of(*SIZE, SPEC), NO_EMBEDDING)
     with ThreadPoolExecutor(4) as pool:
         for done in [
-            pool.submit(sampler.add, crop, frame, points, decode(crop, points, sampler.min_ious))
-            for points in reversed(list(sampler.chunks(crop, 9)))
+            pool.submit(sampler.add, chunk, decode(chunk, sampler.min_ious))
+            for chunk in reversed(handed_out(sampler, 9))
         ]:
             done.result()
+    assert sampler.present() == expected
     sampler.finish_crop(crop)
-    assert sampler.finish() == expected
+    assert sampler.present() == sampler.finish() == expected

@@ -9,10 +9,12 @@ from samgate.api.v1 import segmentation_pb2 as pb
 from samgate.domain import Format, Rle
 from samgate.scheduling.profile import DeviceProfile, OperatingPoint
 from samgate.scheduling.request import Reason
-from samgate.segevery.generator import EverythingResult
-from samgate.serving.everything import EverythingDone, EverythingEvent, EverythingFound, EverythingProgress
+from samgate.segevery.sampler import EverythingResult
+from samgate.segevery.strategies import Strategy
+from samgate.serving.everything import EverythingDone, EverythingEvent, EverythingProgress
 from samgate.serving.models import Model
 from samgate.serving.requests import AnsweredMask, EncodedMask, Trace
+from samgate.serving.updates import EverythingFound
 from samgate.variants.spec import VariantSpec
 
 _REASONS = {
@@ -92,17 +94,31 @@ def everything_response(event: EverythingEvent, mask_format: Format, call: Timed
             )
             return pb.SegmentEverythingResponse(progress=progress)
         case EverythingFound():
-            masks = [everything_message(result, data, mask_format) for result, data in event.masks]
-            return pb.SegmentEverythingResponse(masks=pb.EverythingMasks(masks=masks))
+            masks = pb.EverythingMasks(
+                masks=[everything_message(*found, mask_format) for found in event.masks],
+                retracted=event.retracted,
+                width=event.size[1],
+                height=event.size[0],
+            )
+            return pb.SegmentEverythingResponse(masks=masks)
         case EverythingDone(trace):
             width, height = trace.size
-            info = info_message(trace, call)
-            summary = pb.EverythingSummary(mask_count=trace.masks, width=width, height=height, info=info)
+            summary = pb.EverythingSummary(
+                mask_count=trace.masks,
+                width=width,
+                height=height,
+                info=info_message(trace, call),
+                complete=trace.complete,
+                strategy=pb.Strategy.Value(f"STRATEGY_{Strategy(trace.strategy).name}"),
+                prompts_done=trace.prompts,
+            )
             return pb.SegmentEverythingResponse(summary=summary)
 
 
-def everything_message(result: EverythingResult, data: EncodedMask, mask_format: Format) -> pb.EverythingMask:
-    """One mask of SegmentEverything, encoded as ``data``."""
+def everything_message(
+    number: int, result: EverythingResult, data: EncodedMask, mask_format: Format
+) -> pb.EverythingMask:
+    """One mask of SegmentEverything, whose id is ``number``, encoded as ``data``."""
     mask = pb.Mask(
         bounding_box=box_message(result.box) if result.box is not None else None,
         area=result.area,
@@ -115,6 +131,7 @@ def everything_message(result: EverythingResult, data: EncodedMask, mask_format:
         mask=mask,
         point=pb.Point(x=x, y=y, label=pb.POINT_LABEL_FOREGROUND),
         crop_box=box_message(result.crop_box),
+        id=number,
     )
 
 

@@ -153,6 +153,8 @@ class Calls:
                 "size": f"{trace.size[0]}x{trace.size[1]}",
                 "prompts": trace.prompts or None,
                 "masks": trace.masks or None,
+                "strategy": trace.strategy or None,
+                "complete": trace.complete if trace.strategy else None,
                 "cached": trace.cached,
                 "reason": trace.reason.value,
                 "predicted_ms": round(trace.predicted_s * 1e3, 1),

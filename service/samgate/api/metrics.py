@@ -57,6 +57,12 @@ class Metrics:
             "samgate_refusals", "Calls that the scheduler refused, by reason.", ["reason"], registry=registry
         )
         self.masks = Counter("samgate_masks", "Masks answered.", ["variant"], registry=registry)
+        self.everything = Counter(
+            "samgate_everything",
+            "SegmentEverything calls answered, by strategy and whether everything was decoded.",
+            ["strategy", "complete"],
+            registry=registry,
+        )
         self.embeddings = Counter(
             "samgate_embedding_lookups",
             "Calls that needed an embedding, by whether it was there already.",
@@ -87,6 +93,8 @@ class Metrics:
             self.stages.labels(stage, trace.variant).observe(seconds)
         self.masks.labels(trace.variant).inc(trace.masks)
         self.decisions.labels(f"{trace.variant}:{trace.precision}", trace.reason.value).inc()
+        if trace.strategy:
+            self.everything.labels(trace.strategy, str(trace.complete).lower()).inc()
         self.embeddings.labels("hit" if trace.cached else "miss").inc()
 
     def watch(self, gateway: Gateway) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from samgate.config import Limits
 from samgate.domain import FloatArray, Format, Prompt, Selection
 from samgate.errors import InvalidArgument, NotFound
 from samgate.scheduling.queue import Priority
-from samgate.segevery.parameters import GridParameters
+from samgate.segevery.parameters import GridParameters, HierarchicalParameters, ObjectAwareParameters
+from samgate.segevery.strategies import STRATEGIES, Strategy, StrategyParameters
 from samgate.serving.everything import EverythingCall
 from samgate.serving.requests import EncodedImage, Handle, Image, RawImage, SegmentCall, Wish
 from samgate.variants import get_variant
@@ -45,6 +46,20 @@ _PRIORITIES: dict[int, Priority] = {
     pb.PRIORITY_INTERACTIVE: Priority.INTERACTIVE,
     pb.PRIORITY_BULK: Priority.BULK,
 }
+_STRATEGIES: dict[int, Strategy] = {
+    pb.STRATEGY_UNSPECIFIED: Strategy.GRID,
+    pb.STRATEGY_GRID: Strategy.GRID,
+    pb.STRATEGY_HIERARCHICAL: Strategy.HIERARCHICAL,
+    pb.STRATEGY_OBJECT_AWARE: Strategy.OBJECT_AWARE,
+    pb.STRATEGY_AUTO: Strategy.AUTO,
+}
+_USERS: dict[str, frozenset[Strategy]] = {
+    "grid": frozenset(Strategy) - {Strategy.OBJECT_AWARE},
+    "hierarchical": frozenset({Strategy.HIERARCHICAL}),
+    "object_aware": frozenset({Strategy.OBJECT_AWARE, Strategy.AUTO}),
+    "aop": frozenset(),
+}
+"""The strategies that parameters are for."""
 _LABELS: dict[int, int] = {pb.POINT_LABEL_UNSPECIFIED: 1, pb.POINT_LABEL_FOREGROUND: 1, pb.POINT_LABEL_BACKGROUND: 0}
 
 
@@ -79,21 +94,34 @@ def segment_call(request: pb.SegmentRequest, limits: Limits, asked: Asked) -> Se
 
 def everything_call(request: pb.SegmentEverythingRequest, limits: Limits, asked: Asked) -> EverythingCall:
     """A validated call."""
-    given = {item.name: value for item, value in request.grid.ListFields()}
-    parameters = GridParameters(**given)
-    count = parameters.prompt_count()
+    strategy = _known("strategy", request.strategy, _STRATEGIES, pb.Strategy)
+    given = {name: _given(request, name, strategy) for name in _USERS}
+    grid = GridParameters(**given["grid"])
+    count = grid.prompt_count()
     if count > limits.max_everything_prompts:
         raise InvalidArgument(
             "grid",
             f"asks for {count} point prompts over all crops; the limit is {limits.max_everything_prompts}",
         )
     image = image_of(request.image)
-    if isinstance(image, Handle) and parameters.crop_n_layers > 0:
+    if isinstance(image, Handle) and grid.crop_n_layers > 0:
         raise InvalidArgument("image.handle", "has no pixels to crop; send the image, or grid.crop_n_layers = 0")
     mask_format = _format(request.format)
     if mask_format is Format.LOW_RES_LOGITS:
         raise InvalidArgument("format", "LOW_RES_LOGITS is not for SegmentEverything")
-    return EverythingCall(image, parameters, mask_format, wish_of(request, asked))
+    parameters = StrategyParameters(
+        grid, HierarchicalParameters(grid, **given["hierarchical"]), ObjectAwareParameters(**given["object_aware"])
+    )
+    anytime = request.anytime or STRATEGIES[strategy].always_anytime
+    return EverythingCall(image, strategy, parameters, anytime, mask_format, wish_of(request, asked))
+
+
+def _given(request: pb.SegmentEverythingRequest, name: str, strategy: Strategy) -> dict[str, Any]:
+    """The parameters of the message ``name`` that are set, which only some strategies take."""
+    given = {item.name: value for item, value in getattr(request, name).ListFields()}
+    if given and strategy not in _USERS[name]:
+        raise InvalidArgument(f"{name}.{next(iter(given))}", f"is not for strategy {strategy.name}")
+    return given
 
 
 def wish_of(request: pb.SegmentRequest | pb.EmbedRequest | pb.SegmentEverythingRequest, asked: Asked) -> Wish:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -147,6 +148,11 @@ class Scheduler:
             reserved_s = ticket.decode_each_s * size
         if request.priority is Priority.BULK:
             due = ticket.decode_due
+        if stage == "decode":
+            if request.open_ended and ticket.submitted >= request.prompts:
+                # Behind all that was promised: nobody's room was reckoned with it.
+                due, reserved_s = math.inf, 0.0
+            ticket.submitted += size
         # Bulk work would make a call longer that somebody waits for.
         whole_key = (ticket.point.name, stage, request.priority, key)
         work = Work(Job(ticket, stage, load, reserved_s, hard), whole_key, size, due, request.priority, now)
@@ -206,7 +212,7 @@ class Scheduler:
                 self._forget(ticket.encoding)
         actual_s = now - ticket.admitted
         on_time = now <= request.deadline
-        if answered or not on_time:
+        if (answered or not on_time) and not request.open_ended:
             self.limit.observe(ticket.finish - ticket.admitted, actual_s, on_time=on_time)
         simple = request.prompts <= ticket.point.max_prompts and not ticket.joined
         if not simple or request.priority is not Priority.INTERACTIVE:

@@ -18,7 +18,8 @@ class Request:
 
     ``image`` names its image's content (None: there is nothing to encode, or not to share); ``cached`` are the
     operating points whose embedding of it is held; ``points`` those that may answer (None: any). ``encodes`` counts
-    images to encode, crops included; ``prompts`` prompts to decode, those of SegEvery if ``everything``.
+    images to encode, crops included; ``prompts`` prompts to decode, those of SegEvery if ``everything``. One that is
+    ``open_ended`` may go on with further prompts, which nothing is promised for: they run when no promised work waits.
     """
 
     arrival: float
@@ -31,6 +32,7 @@ class Request:
     cached: frozenset[str] = frozenset()
     points: frozenset[str] | None = None
     everything: bool = False
+    open_ended: bool = False
     min_accuracy: float = 0.0
     priority: Priority = Priority.INTERACTIVE
     client: str = ""
@@ -125,6 +127,8 @@ class Ticket:
     shared_s: float = 0.0
     encode_each_s: float = 0.0
     decode_each_s: float = 0.0
+    submitted: int = 0
+    """Prompts that were queued so far."""
     open: bool = True
 
     @property

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from samgate.domain import BoolArray, FloatArray, Frame, IntArray, Rle, Survivors
 from samgate.imaging.masks import RegionMask, finish_region
@@ -74,8 +75,9 @@ def filter_chunk(
     image_size: tuple[int, int],
     parameters: GridParameters,
     mask_threshold: float,
-) -> Candidates:
-    """The masks worth keeping of those that the decoder let survive.
+) -> tuple[Candidates, NDArray[np.intp]]:
+    """The masks worth keeping of those that the decoder let survive, and the indices of those that are stable, which
+    includes what the crop's edge cuts.
 
     Args:
         survivors: the masks of P prompts whose predicted IoU is high enough.
@@ -90,11 +92,13 @@ def filter_chunk(
     least), then edges. One mask at a time is made at full size.
     """
     found: list[_Found] = []
-    for low_res, (prompt, candidate) in zip(survivors.masks, survivors.kept.tolist(), strict=True):
+    stable: list[int] = []
+    for index, (low_res, (prompt, candidate)) in enumerate(zip(survivors.masks, survivors.kept.tolist(), strict=True)):
         region = finish_region(low_res, frame, mask_threshold, parameters.stability_score_offset)
         threshold = np.float32(parameters.stability_score_thresh)
         if threshold > 0 and np.float32(region.stability_score) < threshold:
             continue
+        stable.append(index)
         box = _inclusive_box(region, crop_box)
         if near_crop_edge(np.array([box]), crop_box, image_size)[0]:
             continue
@@ -103,7 +107,7 @@ def filter_chunk(
         point = (crop_box[0] + x, crop_box[1] + y)
         iou = float(survivors.ious[prompt, candidate])
         found.append(_Found(rle, box, region.area, iou, region.stability_score, point, crop_box))
-    return _candidates(found)
+    return _candidates(found), np.array(stable, dtype=np.intp)
 
 
 def near_crop_edge(boxes: IntArray, crop_box: CropBox, image_size: tuple[int, int]) -> BoolArray:

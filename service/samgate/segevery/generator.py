@@ -3,51 +3,48 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Lock
 
 import numpy as np
 
 from samgate.domain import FloatArray, Frame, Survivors, least_ious
 from samgate.segevery.crops import Crop, make_crops
-from samgate.segevery.filters import Candidates, concatenate, filter_chunk
-from samgate.segevery.nms import box_nms
+from samgate.segevery.harvest import Harvest
 from samgate.segevery.parameters import GridParameters
-from samgate.segevery.regions import clean_candidates
-from samgate.segevery.sampler import EverythingResult, Sampler
+from samgate.segevery.sampler import Chunk, EverythingResult, Sampler
 from samgate.variants.spec import VariantSpec
 
 __all__ = ["EverythingResult", "GridSampler", "Sampler"]
 
 
 @dataclass(slots=True)
-class _CropState:
+class CropState:
+    """How far a crop is: its ``points`` float32 ``[n, 2]`` as far as they are known, and how many of them were handed
+    out (``taken``); of all of its prompts, how many there are (``total``) and were added (``done``); ``frame`` once it
+    is open."""
+
+    points: FloatArray
+    total: int
+    frame: Frame | None = None
     taken: int = 0
-    """Points handed out."""
     done: int = 0
-    """Points added."""
-    found: list[Candidates] = field(default_factory=list)
-    kept: Candidates | None = None
-    """What is left after the crop's own NMS."""
 
 
 class GridSampler:
-    """A :class:`~samgate.segevery.sampler.Sampler` whose prompts are known in advance.
+    """A :class:`~samgate.segevery.sampler.Sampler` whose prompts are known in advance; those that learn theirs from
+    the masks build on it.
 
     Args:
         parameters: grid, crops and thresholds.
         size: (height, width) of the image in pixels.
-        spec: the variant, for its mask threshold.
+        spec: the variant, for its mask threshold and tokens.
     """
 
     def __init__(self, parameters: GridParameters, size: tuple[int, int], spec: VariantSpec) -> None:
-        self._parameters = parameters
-        self._size = size
-        self._mask_threshold = spec.mask_threshold
-        self._states = {crop: _CropState() for crop in make_crops(size, parameters)}
+        self._states = {crop: CropState(crop.points, len(crop.points)) for crop in make_crops(size, parameters)}
+        self._harvest = Harvest(self._states, parameters, size, spec.mask_threshold)
         self._lock = Lock()
-        self._candidates = 0
         threshold = parameters.pred_iou_thresh
         self._min_ious = least_ious(spec.mask_tokens, spec.multimask_tokens, threshold if threshold > 0 else -math.inf)
 
@@ -58,12 +55,12 @@ class GridSampler:
 
     @property
     def prompts_total(self) -> int:
-        """Points of all crops."""
-        return sum(len(crop.points) for crop in self._states)
+        """Prompts of all crops that are known."""
+        return sum(state.total for state in self._states.values())
 
     @property
     def prompts_done(self) -> int:
-        """Points added so far, of all crops."""
+        """Prompts added so far, of all crops."""
         return sum(state.done for state in self._states.values())
 
     @property
@@ -74,69 +71,52 @@ class GridSampler:
     @property
     def candidates(self) -> int:
         """Masks that passed the filters so far, duplicates among them."""
-        return self._candidates
+        return self._harvest.candidates
 
-    def chunks(self, crop: Crop, limit: int) -> Iterator[FloatArray]:
-        """The points of ``crop``'s grid that weren't handed out before, at most ``limit`` at a time."""
-        state = self._states[crop]
-        while state.taken < len(crop.points):
-            points = crop.points[state.taken : state.taken + limit]
-            state.taken += len(points)
-            yield points
+    def open_crop(self, crop: Crop, frame: Frame, embedding: FloatArray) -> None:  # noqa: ARG002
+        """See :meth:`Sampler.open_crop`."""
+        self._states[crop].frame = frame
 
-    def add(self, crop: Crop, frame: Frame, points: FloatArray, survivors: Survivors) -> None:
-        """Filter what the decoder says to ``points``: see :meth:`Sampler.add`."""
-        found = filter_chunk(survivors, points, frame, crop.box, self._size, self._parameters, self._mask_threshold)
+    def next(self, crop: Crop, limit: int) -> Chunk | None:
+        """The next points of ``crop`` in their order."""
         with self._lock:
             state = self._states[crop]
-            state.found.append(found)
-            state.done += len(points)
-            self._candidates += len(found)
+            points = state.points[state.taken : state.taken + limit]
+            state.taken += len(points)
+        return Chunk(crop, points) if len(points) else None
+
+    def add(self, chunk: Chunk, survivors: Survivors) -> None:
+        """See :meth:`Sampler.add`."""
+        self._harvest.add(chunk, self._frame(chunk.crop), survivors)
+        self._added(chunk)
 
     def finish_crop(self, crop: Crop) -> None:
         """NMS among ``crop``'s masks by predicted IoU. Raises ValueError while points of it are not added."""
         state = self._states[crop]
-        if state.done != len(crop.points):
-            raise ValueError(f"crop {crop.box}: {state.done} of {len(crop.points)} points were added")
-        found = concatenate(state.found)
-        # The grid's order, whatever that of arrival was: it ranks equal scores.
-        found = found.take(np.lexsort((found.points[:, 0], found.points[:, 1])))
-        state.found.clear()
-        state.kept = found.take(box_nms(found.boxes, found.predicted_ious, self._parameters.box_nms_thresh))
+        if state.done != state.total:
+            raise ValueError(f"crop {crop.box}: {state.done} of {state.total} prompts were added")
+        self._harvest.finish_crop(crop)
+
+    def present(self) -> list[EverythingResult]:
+        """See :meth:`Sampler.present`."""
+        return self._harvest.present()
 
     def finish(self) -> list[EverythingResult]:
-        """NMS across crops (the smaller crop wins), small regions removed, then by predicted IoU, best first.
+        """See :meth:`Harvest.finish`."""
+        return self._harvest.finish()
 
-        Equal predictions stay in the order upstream answers them in. Crops that weren't finished are left out.
-        """
-        parameters = self._parameters
-        found = concatenate([state.kept for state in self._states.values() if state.kept is not None])
-        if len(self._states) > 1:
-            sides = found.crop_boxes[:, 2:].astype(np.float32) - found.crop_boxes[:, :2].astype(np.float32)
-            found = found.take(box_nms(found.boxes, 1 / sides.prod(axis=1), parameters.crop_nms_thresh))
-        if parameters.min_mask_region_area > 0:
-            nms_thresh = max(parameters.box_nms_thresh, parameters.crop_nms_thresh)
-            found = clean_candidates(found, parameters.min_mask_region_area, nms_thresh)
-        best = np.argsort(-found.predicted_ious, kind="stable")
-        return _results(found.take(best[: parameters.max_masks or None]))
+    def _frame(self, crop: Crop) -> Frame:
+        frame = self._states[crop].frame
+        if frame is None:
+            raise ValueError(f"crop {crop.box} was not opened")
+        return frame
 
+    def _added(self, chunk: Chunk) -> None:
+        with self._lock:
+            self._states[chunk.crop].done += len(chunk)
 
-def _results(found: Candidates) -> list[EverythingResult]:
-    results: list[EverythingResult] = []
-    for index, rle in enumerate(found.rles):
-        x0, y0, x1, y1 = found.boxes[index].tolist()
-        crop_x0, crop_y0, crop_x1, crop_y1 = found.crop_boxes[index].tolist()
-        area = int(found.areas[index])
-        x, y = found.points[index].tolist()
-        results.append(
-            EverythingResult(
-                rle=rle,
-                box=(x0, y0, x1 + 1, y1 + 1) if area else None,
-                area=area,
-                predicted_iou=float(found.predicted_ious[index]),
-                stability_score=float(found.stability_scores[index]),
-                point=(x, y),
-                crop_box=(crop_x0, crop_y0, crop_x1, crop_y1),
-            )
-        )
-    return results
+    def _know(self, crop: Crop, points: FloatArray) -> None:
+        """``points`` float32 ``[n, 2]`` are to be decoded as well. Under the lock."""
+        state = self._states[crop]
+        state.points = np.concatenate([state.points, points])
+        state.total += len(points)

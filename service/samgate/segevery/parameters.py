@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from samgate.errors import InvalidArgument
 
@@ -20,6 +22,16 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "min_mask_region_area": (0, 2**32 - 1),
     "max_masks": (0, 2**32 - 1),
 }
+
+
+def check_limits(name: str, parameters: object, limits: Mapping[str, tuple[float, float]]) -> None:
+    """Raises :class:`InvalidArgument` for a field of ``parameters``, the message ``name`` of a request, that isn't
+    within its ``limits`` (lowest and highest value)."""
+    for item, (low, high) in limits.items():
+        value = getattr(parameters, item)
+        # Not a number is in no range, so it fails here as well.
+        if not (math.isfinite(value) and low <= value <= high):
+            raise InvalidArgument(f"{name}.{item}", f"must be from {low} to {high}, is {value}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +64,7 @@ class GridParameters:
     """Most masks answered, best first; 0 is all of them."""
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            low, high = _LIMITS[item.name]
-            # Not a number is in no range, so it fails here as well.
-            if not (math.isfinite(value) and low <= value <= high):
-                raise InvalidArgument(f"grid.{item.name}", f"must be from {low} to {high}, is {value}")
+        check_limits("grid", self, _LIMITS)
 
     def layer_points_per_side(self, layer: int) -> int:
         """Side of the point grid in crops of ``layer``. At least 1, where upstream divides by zero."""
@@ -66,3 +73,42 @@ class GridParameters:
     def prompt_count(self) -> int:
         """Point prompts over all crops. Images too small to be cut into all of their crops need fewer."""
         return sum(4**layer * self.layer_points_per_side(layer) ** 2 for layer in range(self.crop_n_layers + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class HierarchicalParameters:
+    """Names, defaults and meaning are those of TinySAM's ``SamHierarchicalMaskGenerator``; ``grid`` is its fine grid,
+    and its filters. Raises :class:`InvalidArgument` as :class:`GridParameters` does (``hierarchical.<name>``)."""
+
+    grid: GridParameters = field(default_factory=GridParameters)
+    high_score_thresh: float = 8.5
+    """A mask of stage one covers where its logits are above."""
+    coarse_factor: int = 4
+    """Stage one has ``points_per_side`` / this points a side."""
+
+    LIMITS: ClassVar[Mapping[str, tuple[float, float]]] = {"high_score_thresh": (-100, 100), "coarse_factor": (1, 16)}
+
+    def __post_init__(self) -> None:
+        check_limits("hierarchical", self, self.LIMITS)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectAwareParameters:
+    """What the detector is asked; names and defaults are MobileSAMv2's. Raises :class:`InvalidArgument` as
+    :class:`GridParameters` does (``object_aware.<name>``)."""
+
+    conf: float = 0.4
+    """Objects must be detected with at least this confidence."""
+    iou: float = 0.9
+    """Of two objects whose boxes have a higher IoU, the one detected with less confidence is dropped."""
+    max_detections: int = 300
+    """Most boxes, of highest confidence."""
+
+    LIMITS: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "conf": (0, 1),
+        "iou": (0, 1),
+        "max_detections": (1, 1000),
+    }
+
+    def __post_init__(self) -> None:
+        check_limits("object_aware", self, self.LIMITS)

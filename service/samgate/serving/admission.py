@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -13,10 +15,11 @@ from samgate.errors import InvalidArgument, NotFound, NotInstalled
 from samgate.scheduling.profile import PromptKind
 from samgate.scheduling.queue import Priority
 from samgate.scheduling.request import Request, Ticket
+from samgate.segevery.sampler import Chunk
 from samgate.serving.dispatch import Dispatcher
 from samgate.serving.images import Images, Source
 from samgate.serving.models import DecodeWork, Model, SurviveWork
-from samgate.serving.prompting import PromptGroup, point_group
+from samgate.serving.prompting import PromptGroup, box_group, point_group
 from samgate.serving.requests import Trace, Wish
 from samgate.sessions import Embedding
 from samgate.variants import get_variant
@@ -25,12 +28,14 @@ from samgate.variants.spec import VariantSpec
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a request takes: ``prompts`` to decode, ``encodes`` images (crops included)."""
+    """What a request takes: ``prompts`` to decode, ``encodes`` images (crops included). ``open_ended``: it goes on with
+    further prompts for as long as there is time."""
 
     kind: PromptKind
     prompts: int
     encodes: int = 1
     everything: bool = False
+    open_ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +73,21 @@ class Admitted:
         result: Decoded = await self._run(len(group.indices), key, work)
         return result
 
-    async def survivors(self, embedding: Embedding, points: FloatArray, min_ious: FloatArray) -> Survivors:
-        """What survives of prompts of one point each, ``points`` float32 ``[P, 2]``; see :meth:`Engine.survivors`."""
-        work = SurviveWork(embedding.values, point_group(points, embedding.frame, self.model.spec), min_ious)
+    async def survivors(self, embedding: Embedding, chunk: Chunk, min_ious: FloatArray) -> Survivors:
+        """What survives of the prompts of ``chunk``, whose crop has ``embedding``."""
+        group = point_group if chunk.coords.shape[1] == 2 else box_group
+        prompts = group(chunk.coords, embedding.frame, self.model.spec)
+        work = SurviveWork(embedding.values, prompts, min_ious)
         # A key of its own: which masks survive is for each image to say, so no two chunks share a call.
-        result: Survivors = await self._run(len(points), work, work)
+        result: Survivors = await self._run(len(chunk), work, work)
         return result
+
+    def decode_s(self, prompts: int) -> float:
+        """Seconds that so many prompts of SegEvery take by the profile, at the device's present pace, with nothing else
+        to do."""
+        line = self.ticket.point.survivors
+        pace = self.ticket.device.pace("decode", time.monotonic())
+        return pace * (math.ceil(prompts / self.chunk) * line.fixed_s + prompts * line.each_s)
 
     async def _run(self, size: int, key: object, work: DecodeWork | SurviveWork) -> Any:
         done = await self.dispatcher.run(self.ticket, "decode", size, key, work)
@@ -124,6 +138,7 @@ class Door:
             cached=source.cached,
             points=points,
             everything=demand.everything,
+            open_ended=demand.open_ended,
             min_accuracy=wish.min_accuracy,
             priority=wish.priority,
             client=wish.client,

@@ -3,63 +3,80 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-from samgate.domain import FloatArray, Format, Rle, Survivors, UInt8Array
-from samgate.imaging.formats import encode as encode_mask
-from samgate.imaging.formats import rle_to_mask
+from samgate.domain import FloatArray, Format, Survivors, UInt8Array
+from samgate.errors import DeadlineExceeded, Unavailable
 from samgate.imaging.preprocess import encoder_input
 from samgate.segevery.crops import Crop
-from samgate.segevery.generator import EverythingResult, GridSampler
-from samgate.segevery.parameters import GridParameters
-from samgate.serving.admission import Admitted
-from samgate.serving.answers import encoded_bytes
-from samgate.serving.requests import EncodedMask, Handle, Image, Trace, Wish
+from samgate.segevery.parameters import ObjectAwareParameters
+from samgate.segevery.sampler import Chunk, Sampler
+from samgate.segevery.strategies import (
+    STRATEGIES,
+    Boxes,
+    Strategy,
+    StrategyParameters,
+    StrategySpec,
+    crop_layers,
+    least_prompts,
+)
+from samgate.serving.admission import Admitted, Demand
+from samgate.serving.horizon import Horizon, OutOfTime
+from samgate.serving.requests import Handle, Image, Trace, Wish
+from samgate.serving.updates import EverythingFound, Updates, Worker
 from samgate.sessions import Embedding
 
 T = TypeVar("T")
 
+NO_DETECTOR = (
+    "strategy: OBJECT_AWARE needs an object detector, and none is served here; install one and start the server with "
+    "it: `samgate serve --detector yolox-nano --pull`"
+)
+_AHEAD = 2
+"""Chunks under way: one is decoded while the one before it is filtered."""
+_DETECT_SHARE = 0.5
+"""Of the time left, the most that boxes are waited for where there could be an answer without."""
 
-class Worker(Protocol):
-    """Runs a function on the imaging threads and counts its time for a stage."""
 
-    async def __call__(self, function: Callable[[], T], stage: str) -> T: ...
+class Detect(Protocol):
+    """Finds objects: ``pixels`` uint8 ``[H, W, 3]`` RGB → float32 ``[B, 4]`` (x0, y0, x1, y1) in its pixels, by
+    descending confidence; B may be 0. Raises Unavailable when it can't run."""
 
-
-_MESSAGE_BYTES = 512 * 1024
-"""Masks are sent in groups of about this size."""
+    async def __call__(self, pixels: UInt8Array, parameters: ObjectAwareParameters) -> FloatArray: ...
 
 
 @dataclass(frozen=True, slots=True)
 class EverythingCall:
-    """All masks of one image."""
+    """All masks of one image. ``anytime`` streams them as they are found, and takes what is there at the deadline."""
 
     image: Image
-    parameters: GridParameters
+    strategy: Strategy
+    parameters: StrategyParameters
+    anytime: bool
     format: Format
     wish: Wish
+
+    @property
+    def spec(self) -> StrategySpec:
+        """Its strategy's."""
+        return STRATEGIES[self.strategy]
 
 
 @dataclass(frozen=True, slots=True)
 class EverythingProgress:
-    """Point prompts decoded so far and in all, and masks that passed the filters so far."""
+    """Prompts decoded so far and in all, as far as is known, and masks that passed the filters so far."""
 
     prompts_done: int
     prompts_total: int
     candidates: int
-
-
-@dataclass(frozen=True, slots=True)
-class EverythingFound:
-    """Final masks, each with its encoded form."""
-
-    masks: list[tuple[EverythingResult, EncodedMask]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,47 +89,107 @@ class EverythingDone:
 EverythingEvent = EverythingProgress | EverythingFound | EverythingDone
 
 
+def demand_of(call: EverythingCall, size: tuple[int, int]) -> Demand:
+    """What to ask the scheduler for, for an image of ``size`` (width, height): the encodes, and all prompts that there
+    may be, or, where the call takes what it can get, as many as are of use."""
+    strategy, parameters, size = call.spec, call.parameters, size[::-1]
+    prompts = least_prompts(strategy, parameters, size) if call.anytime else strategy.prompts(parameters, size)
+    encodes = len(crop_layers(strategy, parameters, size))
+    # A box has its mask made whatever it is worth: that takes as long as in Segment.
+    return Demand(strategy.kind, prompts, encodes, everything=strategy.kind == "point", open_ended=call.anytime)
+
+
 async def run_everything(
-    call: EverythingCall, admitted: Admitted, executor: Executor
+    call: EverythingCall, admitted: Admitted, executor: Executor, detect: Detect | None
 ) -> AsyncGenerator[EverythingEvent, None]:
     """Progress after every chunk, then the masks, then the end. Closing the iterator stops the work at once.
 
-    Chunks are bulk work: prompts of Segment calls go between them. One chunk is decoded while the one before it is
-    filtered. Raises InvalidArgument, NotFound, Overloaded, DeadlineExceeded and Unavailable.
+    Chunks are bulk work: prompts of Segment calls go between them. With ``call.anytime``, masks come as soon as there
+    are some, and then at most every quarter of a second: after each event the client holds a set without duplicates, in
+    the end exactly what it would have been told without. Near the deadline nothing more is begun, and the end says that
+    the answer isn't complete; no DeadlineExceeded is raised.
+
+    Raises InvalidArgument, NotFound, Overloaded, DeadlineExceeded and Unavailable.
     """
-    model, trace = admitted.model, admitted.trace
+    trace, sampler = admitted.trace, None
+    horizon = Horizon(call.wish.deadline if call.anytime else math.inf)
+    trace.strategy, trace.prompts, trace.complete = call.strategy.value, 0, False
 
     async def work(function: Callable[[], T], stage: str) -> T:
-        started = time.perf_counter()
-        try:
-            return await asyncio.get_running_loop().run_in_executor(executor, function)
-        finally:
-            trace.add(stage, time.perf_counter() - started)
+        return await _timed(asyncio.get_running_loop().run_in_executor(executor, function), trace, stage)
 
-    async def decode(embedding: Embedding, points: FloatArray) -> Survivors:
-        return await admitted.survivors(embedding, points, sampler.min_ious)
-
-    whole = await admitted.embed()
-    sampler = GridSampler(call.parameters, whole.frame.original, model.spec)
+    updates = Updates(trace.size[::-1], call.format, work, horizon)
     async with AsyncExitStack() as stack:
-        pixels: UInt8Array | None = None
-        if len(sampler.crops) > 1 and not isinstance(call.image, Handle):
-            pixels = await stack.enter_async_context(admitted.images.decoded(call.image))
-        for crop in sampler.crops:
-            embedding = whole
-            if crop.layer > 0 and pixels is not None:
-                embedding = await _embed_crop(pixels, crop, admitted, work)
-            points_of_crop = sampler.chunks(crop, admitted.chunk)
-            async with aclosing(_decode_ahead(points_of_crop, partial(decode, embedding))) as chunks:
-                async for points, survivors in chunks:
-                    await work(partial(sampler.add, crop, embedding.frame, points, survivors), "masks")
-                    yield EverythingProgress(sampler.prompts_done, sampler.prompts_total, sampler.candidates)
-            await work(partial(sampler.finish_crop, crop), "masks")
-    results = await work(sampler.finish, "masks")
-    trace.masks = len(results)
-    async for group in _encoded(results, call.format, work):
-        yield EverythingFound(group)
+        try:
+            whole = await horizon.within(admitted.embed())
+            pixels = await _pixels(call, admitted, stack, horizon, detect)
+            boxes = await _boxes(call, admitted, pixels, detect, horizon)
+            sampler = call.spec.sampler(call.parameters, whole.frame.original, admitted.model.spec, boxes)
+            for crop in sampler.crops:
+                embedding = whole
+                if crop.layer > 0 and pixels is not None:
+                    embedding = await horizon.within(_embed_crop(pixels, crop, admitted, work))
+                sampler.open_crop(crop, embedding.frame, embedding.values)
+                async with aclosing(_decoded(sampler, crop, embedding, admitted, horizon)) as chunks:
+                    async for chunk, survivors in chunks:
+                        await horizon.within(work(partial(sampler.add, chunk, survivors), "masks"))
+                        trace.prompts = sampler.prompts_done
+                        yield EverythingProgress(sampler.prompts_done, sampler.prompts_total, sampler.candidates)
+                        if call.anytime and sampler.candidates and updates.due:
+                            async for found in updates.show(sampler.present):
+                                yield found
+                await horizon.within(work(partial(sampler.finish_crop, crop), "masks"))
+            trace.complete = True
+        except OutOfTime:
+            pass  # what was found so far is the answer
+    if sampler is not None:
+        results = sampler.finish if trace.complete else sampler.present
+        async for found in updates.show(results):
+            yield found
+        trace.complete = trace.complete and not horizon.over
+    trace.masks = updates.count
     yield EverythingDone(trace)
+
+
+async def _timed(work: Awaitable[T], trace: Trace, stage: str) -> T:
+    started = time.perf_counter()
+    try:
+        return await work
+    finally:
+        trace.add(stage, time.perf_counter() - started)
+
+
+async def _pixels(
+    call: EverythingCall, admitted: Admitted, stack: AsyncExitStack, horizon: Horizon, detect: Detect | None
+) -> UInt8Array | None:
+    """The image as uint8 ``[H, W, 3]`` until ``stack`` is left, where more than its embedding is needed."""
+    cropped = call.spec.crops and call.parameters.grid.crop_n_layers > 0
+    detected = detect is not None and call.spec.boxes is not Boxes.NONE
+    if isinstance(call.image, Handle) or not (cropped or detected):
+        return None
+    return await horizon.within(stack.enter_async_context(admitted.images.decoded(call.image)))
+
+
+async def _boxes(
+    call: EverythingCall, admitted: Admitted, pixels: UInt8Array | None, detect: Detect | None, horizon: Horizon
+) -> FloatArray | None:
+    """What ``detect`` finds, if the strategy wants it; None where there is no time for it and masks can do without."""
+    strategy = call.spec
+    if detect is None or pixels is None or strategy.boxes is Boxes.NONE:
+        return None
+    prompts = strategy.prompts(call.parameters, (admitted.trace.size[1], admitted.trace.size[0]))
+    left_s = horizon.ends - time.monotonic()
+    needed = strategy.boxes is Boxes.NEEDED
+    if not needed and admitted.decode_s(prompts) < left_s:
+        return None  # everything can be decoded: boxes would find nothing new
+    found = _timed(detect(pixels, call.parameters.object_aware), admitted.trace, "detect")
+    if needed:
+        return await horizon.within(found)
+    try:
+        async with asyncio.timeout(_DETECT_SHARE * left_s):
+            return await found
+    except (TimeoutError, DeadlineExceeded, Unavailable):
+        return None
 
 
 async def _embed_crop(pixels: UInt8Array, crop: Crop, admitted: Admitted, work: Worker) -> Embedding:
@@ -121,44 +198,33 @@ async def _embed_crop(pixels: UInt8Array, crop: Crop, admitted: Admitted, work: 
     return await admitted.encode(square, frame)
 
 
-async def _decode_ahead(
-    chunks: Iterable[FloatArray], decode: Callable[[FloatArray], Coroutine[Any, Any, Survivors]]
-) -> AsyncGenerator[tuple[FloatArray, Survivors], None]:
-    """Each chunk of points with what survives of it; the next chunk is under way while the caller looks at one."""
+async def _decoded(
+    sampler: Sampler, crop: Crop, embedding: Embedding, admitted: Admitted, horizon: Horizon
+) -> AsyncGenerator[tuple[Chunk, Survivors], None]:
+    """Each chunk of ``crop`` with what survives of it; the next is under way while the caller looks at one.
 
-    async def decoded(points: FloatArray) -> tuple[FloatArray, Survivors]:
-        return points, await decode(points)
+    Raises OutOfTime when there are more than there is time for.
+    """
 
-    under_way: asyncio.Task[tuple[FloatArray, Survivors]] | None = None
+    async def decode(chunk: Chunk, min_ious: FloatArray) -> tuple[Chunk, Survivors]:
+        started = time.monotonic()
+        survivors = await admitted.survivors(embedding, chunk, min_ious)
+        horizon.decoded(time.monotonic() - started)
+        return chunk, survivors
+
+    under_way: deque[asyncio.Task[tuple[Chunk, Survivors]]] = deque()
+    stopped = False
     try:
-        for points in chunks:
-            begun, under_way = under_way, asyncio.create_task(decoded(points))
-            if begun is not None:
-                yield await begun
-        if under_way is not None:
-            yield await under_way
+        while True:
+            while len(under_way) < _AHEAD and not stopped and (chunk := sampler.next(crop, admitted.chunk)):
+                if stopped := not horizon.allows_chunk():
+                    break
+                under_way.append(asyncio.create_task(decode(chunk, sampler.min_ious)))
+            if not under_way:
+                break
+            yield await horizon.within(under_way.popleft())
     finally:
-        if under_way is not None:
-            under_way.cancel()
-
-
-async def _encoded(
-    results: Iterable[EverythingResult], mask_format: Format, work: Worker
-) -> AsyncIterator[list[tuple[EverythingResult, EncodedMask]]]:
-    group: list[tuple[EverythingResult, EncodedMask]] = []
-    size = 0
-    for result in results:
-        data: EncodedMask = result.rle
-        if mask_format is not Format.RLE:
-            data = await work(partial(_reencode, result.rle, mask_format), "masks")
-        group.append((result, data))
-        size += encoded_bytes(data)
-        if size > _MESSAGE_BYTES:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
-
-
-def _reencode(rle: Rle, mask_format: Format) -> EncodedMask:
-    return encode_mask(rle_to_mask(rle), mask_format)
+        for task in under_way:
+            task.cancel()
+    if stopped:
+        raise OutOfTime

@@ -12,16 +12,16 @@ from typing import Any
 from samgate.config import Settings
 from samgate.domain import FloatArray
 from samgate.engines.cpu import usable_cores
-from samgate.errors import InvalidArgument
+from samgate.errors import InvalidArgument, NotInstalled
 from samgate.scheduling.core import Options, Scheduler
 from samgate.scheduling.device import Batch
 from samgate.scheduling.policy import POLICIES
 from samgate.scheduling.profile import DeviceProfile
-from samgate.segevery.crops import make_crops
+from samgate.segevery.strategies import Boxes
 from samgate.serving.admission import Admitted, Demand, Door, bulk, prompt_kind
 from samgate.serving.answers import AnswerSize, answer_prompt, check_prompts_inside
 from samgate.serving.dispatch import Dispatcher
-from samgate.serving.everything import EverythingCall, EverythingEvent, run_everything
+from samgate.serving.everything import NO_DETECTOR, Detect, EverythingCall, EverythingEvent, demand_of, run_everything
 from samgate.serving.images import Images
 from samgate.serving.models import Model
 from samgate.serving.prompting import PromptGroup, group_prompts
@@ -30,7 +30,8 @@ from samgate.sessions import Embedding, EmbeddingCache
 
 
 class Gateway:
-    """Serves ``models``, of which ``profile`` tells speed and accuracy. For one event loop; :meth:`close` ends it."""
+    """Serves ``models``, of which ``profile`` tells speed and accuracy; ``detect`` finds objects, where a detector is
+    served. For one event loop; :meth:`close` ends it."""
 
     def __init__(
         self,
@@ -38,7 +39,9 @@ class Gateway:
         models: Sequence[Model],
         profile: DeviceProfile,
         on_batch: Callable[[Batch], None] = lambda batch: None,
+        detect: Detect | None = None,
     ) -> None:
+        self._detect = detect
         self.settings = settings
         self.profile = profile
         self.models = {model.name: model for model in models}
@@ -85,14 +88,20 @@ class Gateway:
         return admitted.trace
 
     async def everything(self, call: EverythingCall) -> AsyncGenerator[EverythingEvent, None]:
-        """All masks of an image; see :func:`samgate.serving.everything.run_everything`. Raises as :meth:`segment`."""
+        """All masks of an image; see :func:`samgate.serving.everything.run_everything`. Raises as :meth:`segment`.
+
+        Of a call that takes what it can get in time, the scheduler is asked for the encodes and the coarse stage alone.
+        """
+        strategy = call.spec
+        if strategy.boxes is Boxes.NEEDED:
+            if self._detect is None:
+                raise NotInstalled(NO_DETECTOR)
+            if isinstance(call.image, Handle):
+                raise InvalidArgument("image.handle", "has no pixels to find objects in; send the image")
         self._door.points(call.wish.variant)
         source = await self.images.look_at(call.image, self.models.values())
-        crops = make_crops((source.size[1], source.size[0]), call.parameters)
-        prompts = sum(len(crop.points) for crop in crops)
-        demand = Demand("point", prompts, encodes=len(crops), everything=True)
-        async with self._door.admitted(source, bulk(call.wish), demand) as admitted:
-            async for event in run_everything(call, admitted, self._executor):
+        async with self._door.admitted(source, bulk(call.wish), demand_of(call, source.size)) as admitted:
+            async for event in run_everything(call, admitted, self._executor, self._detect):
                 yield event
 
     async def close(self) -> None:

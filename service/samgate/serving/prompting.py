@@ -60,6 +60,14 @@ def point_group(points: FloatArray, frame: Frame, spec: VariantSpec) -> Prompts:
     return group_prompts(prompts, frame, spec, len(prompts))[0].prompts
 
 
+def box_group(boxes: FloatArray, frame: Frame, spec: VariantSpec) -> Prompts:
+    """One box a prompt, as its two corners: ``boxes`` float32 ``[P, 4]`` (x0, y0, x1, y1) in the frame's image
+    pixels."""
+    nothing = np.zeros((0, 2), np.float32), np.zeros(0, np.int32)
+    prompts = [Prompt(*nothing, box=box) for box in boxes]
+    return group_prompts(prompts, frame, spec, len(prompts))[0].prompts
+
+
 def stack(groups: Sequence[Prompts]) -> Prompts:
     """Groups of one key as one call: I is the number of groups."""
     return _together(groups, axis=0)

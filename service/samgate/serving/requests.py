@@ -98,6 +98,10 @@ class Trace:
     reason: Reason = Reason.NAMED
     predicted_s: float = 0.0
     price: float = 0.0
+    strategy: str = ""
+    """Of SegmentEverything; what follows is of interest there alone."""
+    complete: bool = True
+    """Whether all of its prompts were decoded, and all masks sent."""
     stages_s: dict[str, float] = field(default_factory=dict)
 
     def add(self, stage: str, seconds: float) -> None:

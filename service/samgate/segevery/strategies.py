@@ -1,0 +1,114 @@
+"""The strategies of SegEvery, as data: what each decodes, what it needs, and its sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from samgate.domain import FloatArray
+from samgate.scheduling.profile import PromptKind
+from samgate.segevery.crops import crop_boxes
+from samgate.segevery.generator import GridSampler
+from samgate.segevery.hierarchical import HierarchicalSampler
+from samgate.segevery.object_aware import ObjectAwareSampler
+from samgate.segevery.parameters import GridParameters, HierarchicalParameters, ObjectAwareParameters
+from samgate.segevery.progressive import ProgressiveSampler, coarse_count
+from samgate.segevery.sampler import Sampler
+from samgate.variants.spec import VariantSpec
+
+Size = tuple[int, int]
+
+
+class Strategy(StrEnum):
+    """Which prompts find the masks."""
+
+    GRID = "grid"
+    HIERARCHICAL = "hierarchical"
+    OBJECT_AWARE = "object_aware"
+    AUTO = "auto"
+
+
+class Boxes(StrEnum):
+    """What a strategy wants of a detector."""
+
+    NONE = "none"
+    WELCOME = "welcome"
+    NEEDED = "needed"
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyParameters:
+    """What a caller may choose about any strategy; ``hierarchical`` has ``grid`` as its fine grid."""
+
+    grid: GridParameters = field(default_factory=GridParameters)
+    hierarchical: HierarchicalParameters = field(default_factory=HierarchicalParameters)
+    object_aware: ObjectAwareParameters = field(default_factory=ObjectAwareParameters)
+
+
+@dataclass(frozen=True, slots=True)
+class StrategySpec:
+    """One strategy.
+
+    ``sampler`` makes it for parameters, an image's (height, width), a variant, and boxes float32 ``[B, 4]`` in the
+    image's pixels, which are None where no detector was asked; ``prompts`` is the most that it decodes in an image of
+    that size, in all crops, which are those of ``parameters.grid`` where it ``crops``; ``kind`` is that of its prompts;
+    ``boxes`` what it wants of a detector; ``always_anytime`` whether it is so without being asked to.
+    """
+
+    sampler: Callable[[StrategyParameters, Size, VariantSpec, FloatArray | None], Sampler]
+    prompts: Callable[[StrategyParameters, Size], int]
+    kind: PromptKind = "point"
+    crops: bool = True
+    boxes: Boxes = Boxes.NONE
+    always_anytime: bool = False
+
+
+def crop_layers(strategy: StrategySpec, parameters: StrategyParameters, size: Size) -> list[int]:
+    """The layer of each crop that has to be encoded, 0 for the whole image."""
+    grid = parameters.grid
+    layers = grid.crop_n_layers if strategy.crops else 0
+    return [layer for _, layer in crop_boxes(size, layers, grid.crop_overlap_ratio)]
+
+
+def least_prompts(strategy: StrategySpec, parameters: StrategyParameters, size: Size) -> int:
+    """What has to be decoded for an answer that is of use, of a request that takes what it can get: as much as the
+    coarse stage of ``auto``."""
+    return min(strategy.prompts(parameters, size), coarse_count(parameters.grid.points_per_side))
+
+
+def _fine_grid(parameters: StrategyParameters, size: Size) -> int:
+    grid = parameters.grid
+    boxes = crop_boxes(size, grid.crop_n_layers, grid.crop_overlap_ratio)
+    return sum(grid.layer_points_per_side(layer) ** 2 for _, layer in boxes)
+
+
+def _object_aware(_: StrategyParameters, size: Size, spec: VariantSpec, boxes: FloatArray | None) -> Sampler:
+    if boxes is None:
+        raise ValueError("the boxes of a detector are needed")
+    return ObjectAwareSampler(boxes, size, spec)
+
+
+STRATEGIES: dict[Strategy, StrategySpec] = {
+    Strategy.GRID: StrategySpec(
+        sampler=lambda parameters, size, spec, _: GridSampler(parameters.grid, size, spec),
+        prompts=_fine_grid,
+    ),
+    Strategy.HIERARCHICAL: StrategySpec(
+        sampler=lambda parameters, size, spec, _: HierarchicalSampler(parameters.hierarchical, size, spec),
+        prompts=_fine_grid,
+    ),
+    Strategy.OBJECT_AWARE: StrategySpec(
+        sampler=_object_aware,
+        prompts=lambda parameters, _: parameters.object_aware.max_detections,
+        kind="box",
+        crops=False,
+        boxes=Boxes.NEEDED,
+    ),
+    Strategy.AUTO: StrategySpec(
+        sampler=lambda parameters, size, spec, boxes: ProgressiveSampler(parameters.grid, size, spec, boxes),
+        prompts=_fine_grid,
+        boxes=Boxes.WELCOME,
+        always_anytime=True,
+    ),
+}
