@@ -133,6 +133,8 @@ class Settings:
     variants: str = DEFAULT_VARIANT
     """Comma-separated variants, or operating points such as ``mobilesam:int8``; requests that name none get the most
     accurate that meets their deadline."""
+    detector: str = ""
+    """Name of the detector whose boxes prompt the decoder for object-aware segmentation; empty for none."""
     drain_s: float = 30.0
     """After SIGTERM, calls in flight have this long to finish."""
     default_deadline_s: float = 30.0

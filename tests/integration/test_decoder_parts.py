@@ -43,7 +43,7 @@ def whole(engine: EmbeddedEngine) -> EmbeddedEngine:
     decoder, masked, survivors = (
         Decoder(graph.whole) for graph in (graphs.decoder, graphs.masked_decoder, graphs.survivors)
     )
-    alone = LoadedGraphs(graphs.encoder, decoder, masked, survivors)
+    alone = LoadedGraphs(graphs.encoder, decoder, masked, graphs.terms, survivors)
     return EmbeddedEngine(engine.name, engine.precision, alone, engine.capacity)
 
 

@@ -21,10 +21,18 @@ from samgate.compile.export import OPSET, export_graph, load_network
 from samgate.domain import least_ious
 from samgate.variants.graphs import GRAPHS, GraphName
 from samgate.variants.mobilesam import SPEC
-from samgate.variants.nets.sam import DecoderGraph, EncoderGraph, MaskedDecoderGraph, Sam, ScoresGraph, SurvivorsGraph
+from samgate.variants.nets.sam import (
+    DecoderGraph,
+    EncoderGraph,
+    MaskedDecoderGraph,
+    Sam,
+    ScoresGraph,
+    SurvivorsGraph,
+    TermsGraph,
+)
 
 STATE = Path(__file__).resolve().parents[1] / "parity" / "golden" / "mobilesam_state.json"
-TENSORRT = tuple(name for name in GRAPHS if name != "survivors")
+TENSORRT = tuple(name for name in GRAPHS if name not in ("terms", "survivors"))
 """It has no NonZero, whose output's shape depends on values."""
 TOLERANCE = 1e-4
 
@@ -118,7 +126,7 @@ def test_decoder_answers_as_torch_does(network: Sam, runners: dict[str, Runner],
 def test_survivors_are_the_decoders_masks_that_are_predicted_good_enough(
     network: Sam, runners: dict[str, Runner], quantile: float
 ) -> None:
-    case = Case("many", images=1, prompts=5, points=2)
+    case = Case("many", images=1, prompts=5, points=1)
     coords, labels = case.tokens()
     inputs: dict[str, NDArray[Any]] = {
         "image_embedding": case.embedding,
@@ -134,8 +142,13 @@ def test_survivors_are_the_decoders_masks_that_are_predicted_good_enough(
     inputs["min_ious"] = least_ious(SPEC.mask_tokens, SPEC.multimask_tokens, threshold)
     expected = np.argwhere(ious > inputs["min_ious"])
     assert SPEC.single_mask_token not in expected[:, 1]
-    module = SurvivorsGraph(network)(*map(torch.tensor, inputs.values()))
-    for found, kept, told in (runners["survivors"](inputs), [value.numpy() for value in module]):
+    embedding = {"image_embedding": inputs.pop("image_embedding")}
+    terms = TermsGraph(network)(torch.tensor(case.embedding))
+    module = SurvivorsGraph(network, 2)(*terms, *map(torch.tensor, inputs.values()))
+    ran = runners["survivors"](
+        dict(zip(("image_terms", "image_pixels"), runners["terms"](embedding), strict=True)) | inputs
+    )
+    for found, kept, told in (ran, [value.numpy() for value in module]):
         assert np.array_equal(kept, expected)
         assert kept.dtype == np.int32
         assert difference(told, ious[None]) <= TOLERANCE
@@ -146,7 +159,7 @@ def test_survivors_are_the_decoders_masks_that_are_predicted_good_enough(
 
 @torch.inference_mode()
 def test_scores_are_the_decoders(network: Sam, runners: dict[str, Runner]) -> None:
-    case = Case("many", images=1, prompts=5, points=2)
+    case = Case("many", images=1, prompts=5, points=1)
     coords, labels = case.tokens()
     inputs: dict[str, NDArray[Any]] = {
         "image_embedding": case.embedding,

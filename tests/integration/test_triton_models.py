@@ -72,8 +72,19 @@ def inputs_of(graph: GraphName, image: Arrays, embedding: FloatArray) -> Arrays:
         case "masked_decoder":
             masks = np.random.default_rng(1).normal(0, 5, (1, 3, 1, 256, 256)).astype(np.float32)
             return prompts(embedding, 1, 3, 1) | {"mask_input": masks, "has_mask": np.array([[1, 0, 1]], np.float32)}
+        case "terms":
+            return {"image_embedding": embedding[:1]}
         case "survivors":
-            return prompts(embedding, 1, 5, 1) | {"min_ious": np.full(4, 0.6, np.float32)}
+            return everything(embedding, 5, 0.6)
+
+
+def everything(embedding: FloatArray, count: int, least: float) -> Arrays:
+    """What ``survivors`` is called with."""
+    terms, pixels = embedded("terms", "f32", {"image_embedding": embedding[:1]})
+    asked = prompts(embedding, 1, count, 2)
+    asked |= {"image_terms": terms, "image_pixels": pixels, "min_ious": np.full(4, least, np.float32)}
+    del asked["image_embedding"]
+    return asked
 
 
 def name(graph: GraphName) -> str:
@@ -121,12 +132,12 @@ def test_tensors_of_size_0_go_both_ways(triton: TritonServer, embedding: FloatAr
     only_mask = prompts(embedding, 1, 1, points=0) | {"mask_input": mask, "has_mask": np.ones((1, 1), np.float32)}
     answer = infer(triton.grpc, name("masked_decoder"), only_mask)
     assert np.array_equal(answer["low_res_masks"], embedded("masked_decoder", "f32", only_mask)[0])
-    none = prompts(embedding, 1, 2, 1) | {"min_ious": np.full(4, 2, np.float32)}
+    none = everything(embedding, 2, 2)
     answer = infer(triton.grpc, name("survivors"), none)
     assert {key: value.shape for key, value in answer.items()} == {
         "masks": (0, 256, 256),
         "kept": (0, 2),
-        "iou_predictions": (1, 2, 3),
+        "iou_predictions": (1, 2, 4),
     }
 
 
@@ -199,7 +210,7 @@ def test_what_is_cancelled_while_it_waits_does_not_run(triton: TritonServer, emb
 def test_bounded_queues_refuse_what_is_too_much_or_waits_too_long(installed: None, embedding: FloatArray) -> None:
     given: dict[GraphName, Arrays] = {
         "decoder": prompts(embedding, 1, 8, 2),
-        "survivors": prompts(embedding, 1, 8, 2) | {"min_ious": np.full(4, 2, np.float32)},
+        "survivors": everything(embedding, 8, 2),
     }
     with local_triton({SPEC.name: "f32"}, batching="bounded") as server:
 

@@ -56,6 +56,7 @@ def engine(decoder: Decoder, survivors: Decoder | None = None) -> EmbeddedEngine
         encoder=lambda inputs: [np.zeros((1, 256, 64, 64), np.float32)],
         decoder=decoder,
         masked_decoder=decoder,
+        terms=lambda inputs: [np.zeros((1, 1, 1), np.float32)] * 2,
         survivors=survivors or decoder,
     )
     return EmbeddedEngine("made up", "f32", loaded, Capacity(1, PARTS, 16, 1))

@@ -32,6 +32,7 @@ def test_polygons_become_masks_and_boxes_get_corners(tmp_path: Path) -> None:
     assert (image.path, image.size, image.source) == (tmp_path / "a.png", (40, 60), "there")
     (instance,) = image.instances
     assert instance.box == pytest.approx((10, 10, 50, 30))
+    assert instance.area == 800
     mask = instance.mask()
     assert mask.shape == (40, 60)
     assert mask[10:30, 10:50].all()
@@ -57,6 +58,13 @@ def test_crowds_and_small_objects_are_skipped(tmp_path: Path) -> None:
     assert [len(image.instances) for image in load_dataset(path, min_area=100)] == [1]
     with pytest.raises(DatasetError, match="no instance of at least 5000 pixels"):
         load_dataset(path, min_area=5000)
+
+
+def test_small_images_are_skipped(tmp_path: Path) -> None:
+    path = write(tmp_path, square())
+    assert len(load_dataset(path, 0, min_side=60)) == 1, "the longer side counts"
+    with pytest.raises(DatasetError, match="in an image of at least 61 pixels on a side"):
+        load_dataset(path, 0, min_side=61)
 
 
 def test_images_are_also_looked_for_in_the_folder_images(tmp_path: Path) -> None:

@@ -56,4 +56,4 @@ def test_the_point_is_deepest_inside_and_the_border_counts_as_edge() -> None:
 
 
 def test_boxes_are_cut_off_at_the_edge_of_the_image() -> None:
-    assert box_prompt(Instance(rle(0, 1, 0, 1), (-0.5, 1.5, 30.01, 20.4))) == (0, 1.5, 30, 20)
+    assert box_prompt(Instance(rle(0, 1, 0, 1), (-0.5, 1.5, 30.01, 20.4), 1)) == (0, 1.5, 30, 20)

@@ -51,7 +51,7 @@ class KnownClient:
 
 def labelled(path: Path, count: int, source: str) -> LabelledImage:
     path.write_bytes(b"image")
-    return LabelledImage(path, (20, 30), source, (Instance(rectangle(10), (5, 5, 15, 15)),) * count)
+    return LabelledImage(path, (20, 30), source, (Instance(rectangle(10), (5, 5, 15, 15), 100),) * count)
 
 
 def test_every_object_gets_a_box_and_a_point(tmp_path: Path) -> None:
@@ -73,6 +73,6 @@ def test_every_object_gets_a_box_and_a_point(tmp_path: Path) -> None:
 def test_an_image_of_another_size_than_labelled_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"image")
-    image = LabelledImage(path, (21, 30), "one", (Instance(rectangle(10), (5, 5, 15, 15)),))
+    image = LabelledImage(path, (21, 30), "one", (Instance(rectangle(10), (5, 5, 15, 15), 100),))
     with pytest.raises(DatasetError, match=r"is 30×20 pixels, the data set says 30×21"):
         evaluate(cast(Client, KnownClient()), [image])

@@ -12,6 +12,7 @@ import pytest
 from samgate.cli.weights import add_parsers
 from samgate.errors import NotFound, SamgateError, WeightsError
 from samgate.variants import VARIANTS
+from samgate.variants.detectors import DETECTORS
 from weights_support import PACKED, fake_spec, home, npm_source, small_network, tgz
 
 __all__ = ["home", "small_network"]
@@ -24,6 +25,8 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     spec = fake_spec(npm_source())
     for name in tuple(VARIANTS):
         monkeypatch.delitem(VARIANTS, name)
+    for name in tuple(DETECTORS):
+        monkeypatch.delitem(DETECTORS, name)
     monkeypatch.setitem(VARIANTS, spec.name, spec)
     monkeypatch.setenv("COLUMNS", "200")
     path = tmp_path / "tiny.tgz"

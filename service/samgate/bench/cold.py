@@ -15,7 +15,7 @@ from samgate.bench.report import Result, Verdict
 from samgate.bench.server import serving
 from samgate.bench.stats import Latency
 from samgate.bench.turns import in_turns
-from samgate.bench.upstream_process import described, upstream_predictor
+from samgate.bench.upstream_process import described, upstream_worker
 from samgate.client import Client, Segmentation
 
 FLOOR = 4.5
@@ -37,7 +37,7 @@ def cold(context: Context) -> Result:
     agreement: list[float] = []
     with (
         serving(context) as server,
-        upstream_predictor(context) as upstream,
+        upstream_worker(context) as upstream,
         Client(server.target) as client,
         context.progress("cold: samgate and upstream", len(jpegs)) as advance,
     ):

@@ -24,6 +24,27 @@ class Upstream:
 
 
 @dataclass(frozen=True, slots=True)
+class SegEvery:
+    """What SegmentEverything is measured on, and against.
+
+    Attributes:
+        dataset: COCO instances, for recall; its images of at least 640 pixels on a side are used.
+        media: a folder of further images without labels, for speed alone.
+        images: how many of the data set's; None for a number that takes an hour or so.
+        upstream_images: how many images upstream is timed on; None for all.
+        reuse_upstream: whether masks that upstream gave in earlier runs serve for recall on the others.
+        strategies: names; none for all.
+    """
+
+    dataset: Path | None = None
+    media: Path | None = None
+    images: int | None = None
+    upstream_images: int | None = None
+    reuse_upstream: bool = False
+    strategies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """A run's options.
 
@@ -39,6 +60,7 @@ class Context:
     quick: bool = False
     images: Path | None = None
     upstream: Upstream = field(default_factory=Upstream)
+    segevery: SegEvery = field(default_factory=SegEvery)
     console: Console = field(default_factory=lambda: Console(stderr=True))
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 
 import cv2
@@ -25,8 +26,16 @@ def unique_jpegs(folder: Path | None, count: int, seed: int) -> list[bytes]:
     Raises:
         BenchmarkError: ``folder`` has no images.
     """
-    sources = _photographs(folder) if folder is not None else _drawn()
+    sources = (_decode(path.read_bytes()) for path in cycle(photographs(folder))) if folder is not None else _drawn()
     return [_marked(next(sources), np.random.default_rng([seed, index])) for index in range(count)]
+
+
+def photographs(folder: Path) -> list[Path]:
+    """The JPEG and PNG files below ``folder``, sorted. Raises BenchmarkError if there are none."""
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _ENDINGS) if folder.is_dir() else []
+    if not paths:
+        raise BenchmarkError(f"{folder} has no JPEG or PNG images")
+    return paths
 
 
 def centre(jpeg: bytes) -> tuple[float, float]:
@@ -39,15 +48,6 @@ def size(jpeg: bytes) -> tuple[int, int]:
     """(height, width) of an image."""
     height, width = _decode(jpeg).shape[:2]
     return height, width
-
-
-def _photographs(folder: Path) -> Iterator[UInt8Array]:
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _ENDINGS) if folder.is_dir() else []
-    if not paths:
-        raise BenchmarkError(f"{folder} has no JPEG or PNG images")
-    while True:
-        for path in paths:
-            yield _decode(path.read_bytes())
 
 
 def _drawn() -> Iterator[UInt8Array]:

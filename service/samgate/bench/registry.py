@@ -11,6 +11,7 @@ from samgate.bench.memory import memory
 from samgate.bench.overhead import overhead
 from samgate.bench.overload import overload
 from samgate.bench.report import Result
+from samgate.bench.segevery import segevery
 from samgate.bench.slo import slo
 from samgate.bench.triton import triton
 from samgate.bench.warm import warm
@@ -24,6 +25,7 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "triton": triton,
     "decisions": decisions,
     "yielding": yielding,
+    "segevery": segevery,
     "slo": slo,
     "overload": overload,
 }

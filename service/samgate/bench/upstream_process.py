@@ -1,4 +1,4 @@
-"""Sets up upstream's environment and starts its predictor in it."""
+"""Sets up upstream's environment and starts its predictor and mask generator in it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ VARIANT = "mobilesam"
 
 
 @contextmanager
-def upstream_predictor(context: Context) -> Iterator[Worker]:
-    """Upstream's ``SamPredictor`` with the installed weights and as many threads as samgate's engine gets.
+def upstream_worker(context: Context) -> Iterator[Worker]:
+    """Upstream's predictor and mask generator (``upstream/driver.py`` says what it can be asked), with the installed
+    weights and as many threads as samgate's engine gets.
 
     Raises:
         BenchmarkError: another variant is measured, or the environment can't be made.

@@ -8,10 +8,12 @@ import sys
 import tempfile
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samgate.cli.files import write_json
+from samgate.cli.output import whole_number
 from samgate.errors import InvalidArgument
 from samgate.variants import DEFAULT_VARIANT, get_variant
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from samgate.bench.report import Result
 
 REPORT = Path("docs/benchmarks.md")
-NAMES = ("cold", "overhead", "warm", "memory", "triton", "decisions", "yielding", "slo", "overload")
+NAMES = ("cold", "overhead", "warm", "memory", "triton", "decisions", "yielding", "segevery", "slo", "overload")
 
 _DESCRIPTION = """\
 Measure the service against upstream's code and against its own engine, and write a report. Every benchmark starts a
@@ -33,6 +35,7 @@ The exit status is 1 when a floor is missed, unless --quick.
   triton    calls and requests on a Triton of its own, by shared memory and gRPC, next to the embedded engine
   decisions what the scheduler's decisions cost, by how much is queued
   yielding  a click beside a running SegmentEverything
+  segevery  SegmentEverything against upstream's mask generator: recall (with --dataset) and speed (an hour)
   slo       deadlines under load: all policies, measured and simulated (half an hour)
   overload  five minutes each at 1.5, 2 and 3 times the capacity (half an hour)"""
 
@@ -40,6 +43,7 @@ _EXAMPLES = """\
 examples:
   samgate bench
   samgate bench warm memory --quick --output /tmp/benchmarks.md
+  samgate bench segevery --dataset instances.json --segevery-images 24 --upstream-images 6 --reuse-upstream
   samgate bench cold --upstream-python ../upstream/bin/python --upstream-code ../MobileSAM"""
 
 
@@ -65,6 +69,23 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of all that is measured (default 0: all)")
     parser.add_argument("--upstream-python", metavar="PATH", type=Path, help="Python with torch, numpy and Pillow")
     parser.add_argument("--upstream-code", metavar="FOLDER", type=Path, help="folder that holds upstream's mobile_sam")
+    everything = parser.add_argument_group("segevery")
+    count = partial(whole_number, least=1)
+    everything.add_argument("--dataset", metavar="FILE", type=Path, help="COCO instances, to measure recall on")
+    everything.add_argument("--media", metavar="FOLDER", type=Path, help="further images, for speed alone")
+    everything.add_argument(
+        "--segevery-images",
+        metavar="N",
+        type=count("--segevery-images"),
+        help="images of the data set, of at least 640 pixels on a side (default 16)",
+    )
+    everything.add_argument(
+        "--upstream-images", metavar="N", type=count("--upstream-images"), help="of them upstream is timed on (all)"
+    )
+    everything.add_argument(
+        "--reuse-upstream", action="store_true", help="keep upstream's masks, and take those kept for recall"
+    )
+    everything.add_argument("--strategies", metavar="A,B,…", default="", help="strategies to measure (default all)")
     parser.set_defaults(run=run)
 
 
@@ -73,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.markdown import Markdown
 
-    from samgate.bench.context import Context, Upstream
+    from samgate.bench.context import Context, SegEvery, Upstream
     from samgate.bench.machine import this_machine
     from samgate.bench.registry import BENCHMARKS
     from samgate.bench.report import section, update
@@ -103,6 +124,14 @@ def run(options: argparse.Namespace) -> int:
             quick=options.quick,
             images=options.images,
             upstream=Upstream(options.upstream_python, options.upstream_code),
+            segevery=SegEvery(
+                dataset=options.dataset,
+                media=options.media,
+                images=options.segevery_images,
+                upstream_images=options.upstream_images,
+                reuse_upstream=options.reuse_upstream,
+                strategies=tuple(filter(None, options.strategies.split(","))),
+            ),
         )
         for name in options.names or NAMES:
             result = BENCHMARKS[name](context)

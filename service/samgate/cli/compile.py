@@ -12,30 +12,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samgate.cli.files import write_bytes
-from samgate.compile.targets import TARGETS, get_target
+from samgate.compile.targets import TARGETS, Target, get_target
 from samgate.errors import InvalidArgument
 from samgate.variants import VARIANTS, get_variant
+from samgate.variants.detectors import DETECTORS, DetectorSpec
 from samgate.variants.spec import VariantSpec
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from samgate.compile.artifacts import Artifact
+    from samgate.compile.detector_pipeline import DetectorArtifact
     from samgate.compile.gate import GateData
     from samgate.compile.manifest import Manifest
-    from samgate.variants.graphs import GraphName
+    from samgate.variants.graphs import AnyGraph
 
 _DESCRIPTION = """\
 Compile a variant's graphs for a target, in one of its precision plans, and install the result.
 
 Whatever can run on this machine has to pass an accuracy gate first, against f32 on real images; what fails is not
 installed. TensorRT-RTX compiles for any GPU on any machine, TensorRT on a GPU of the kind that serves: without one
-this command says how to compile inside NVIDIA's container."""
+this command says how to compile inside NVIDIA's container. Detectors are compiled in f32, or for GPUs in fp16, and
+go through no gate."""
 
 _EXAMPLES = """\
 examples:
   samgate compile mobilesam --target openvino --precision int8 --calibrate photos/ --eval instances.json
   samgate compile mobilesam --target tensorrt-rtx --compute-capability 8.0 8.6 8.9 12.0
+  samgate compile yolox-nano --target tensorrt-rtx --compute-capability 8.9
   samgate compile mobilesam --target onnx --precision fp16 --images photos/ --output compiled/"""
 
 
@@ -48,7 +53,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("variant", metavar="VARIANT", help=f"one of: {', '.join(sorted(VARIANTS))}")
+    parser.add_argument("variant", metavar="VARIANT", help=f"one of: {', '.join([*sorted(VARIANTS), *DETECTORS])}")
     parser.add_argument("--target", required=True, choices=tuple(TARGETS), help="what to compile for")
     parser.add_argument("--precision", help="one of the variant's plans (default: f32, bf16 or fp16, by target)")
     parser.add_argument(
@@ -70,7 +75,10 @@ def run(options: argparse.Namespace) -> int:
     from samgate.compile.photographs import photographs
     from samgate.compile.pipeline import Request, compile_variant
 
-    spec, target = get_variant(options.variant), get_target(options.target)
+    target = get_target(options.target)
+    if options.variant in DETECTORS:
+        return _run_detector(options, DETECTORS[options.variant], target)
+    spec = get_variant(options.variant)
     if options.report and target.module is None:
         raise InvalidArgument("report", f"describes plans for GPUs; {target.name} has none")
     request = Request(
@@ -85,13 +93,33 @@ def run(options: argparse.Namespace) -> int:
     with _progress() as report:
         artifacts = compile_variant(request, report)
     console = Console(highlight=False)
-    console.print(_table(artifacts))
-    for artifact in artifacts:
-        console.print(f"installed in {artifact.folder}", markup=False, soft_wrap=True)
+    _print(console, artifacts)
     if options.report:
         _write_report(options.report, spec, target.name, artifacts)
         console.print(f"wrote {options.report}", markup=False)
     return 0
+
+
+def _run_detector(options: argparse.Namespace, spec: DetectorSpec, target: Target) -> int:
+    from rich.console import Console
+
+    from samgate.compile.detector_pipeline import compile_detector
+
+    for name in ("calibrate", "eval", "images", "report"):
+        if getattr(options, name) is not None:
+            raise InvalidArgument(name, f"is for variants; {spec.name} is a detector, in f32 or fp16")
+    with _progress() as report:
+        artifacts = compile_detector(
+            spec, target, options.precision, options.compute_capability, options.output, report
+        )
+    _print(Console(highlight=False), artifacts)
+    return 0
+
+
+def _print(console: Console, artifacts: Sequence[Artifact] | Sequence[DetectorArtifact]) -> None:
+    console.print(_table([artifact.manifest for artifact in artifacts]))
+    for artifact in artifacts:
+        console.print(f"installed in {artifact.folder}", markup=False, soft_wrap=True)
 
 
 def _gate_data(options: argparse.Namespace) -> GateData | None:
@@ -129,17 +157,17 @@ def _progress() -> Iterator[Callable[[str], None]]:
             bar.stop()
 
 
-def _table(artifacts: Sequence[Artifact]) -> Table:
+def _table(manifests: Sequence[Manifest]) -> Table:
     from rich.table import Table
 
-    manifest = artifacts[0].manifest
+    manifest = manifests[0]
     title = f"{manifest.variant}, {manifest.precision}, {manifest.library} {manifest.version}"
     table = Table(title=title, caption=f"accuracy gate: {manifest.checked}", caption_justify="left")
     for column in ("GPU", "graph"):
         table.add_column(column)
     for column in ("size", "built in", "nodes in f32", "a call (in f32)"):
         table.add_column(column, justify="right")
-    for one in (artifact.manifest for artifact in artifacts):
+    for one in manifests:
         for name, file in one.graphs.items():
             in_f32 = "runtime's choice" if file.f32_nodes is None else f"{sum(file.f32_nodes.values())} of {file.nodes}"
             size, built = f"{file.size / 2**20:.1f} MiB", f"{file.seconds:.1f} s"
@@ -148,7 +176,7 @@ def _table(artifacts: Sequence[Artifact]) -> Table:
     return table
 
 
-def _speed(manifest: Manifest, graph: GraphName) -> str:
+def _speed(manifest: Manifest, graph: AnyGraph) -> str:
     """As measured by the gate, where what it ran is what was compiled."""
     measured = manifest.gate["milliseconds"].get(graph) if manifest.gate and not manifest.compute_capability else None
     return f"{measured[1]:.0f} ms ({measured[0]:.0f} ms)" if measured else "-"

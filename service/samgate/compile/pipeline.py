@@ -19,7 +19,7 @@ from samgate.compile.targets import Target, resolve_plan
 from samgate.compile.tensorrt import build_plan
 from samgate.compile.toolchain import Toolchain, find_toolchain
 from samgate.errors import CompileError, InvalidArgument, NotInstalled
-from samgate.variants.graphs import GraphName, GraphSpec, graph_specs
+from samgate.variants.graphs import AnyGraph, GraphName, GraphSpec, graph_specs
 from samgate.variants.spec import PrecisionPlan, VariantSpec
 from samgate.weights import store
 from samgate.weights.home import home_folder, sha256_file
@@ -74,7 +74,7 @@ def compile_variant(request: Request, report: Report) -> list[Artifact]:
 
     reference = ensure_graphs(spec, report)
     root = request.root or home_folder("compiled")
-    with _scratch(root) as folder:
+    with scratch_folder(root) as folder:
         prepared = {
             name: prepare(spec, target, plan, name, reference[name], folder, request.calibration, report)
             for name in target.graphs
@@ -130,12 +130,14 @@ def _install(
         raise NotInstalled(f"{spec.name} was removed meanwhile; install it with: samgate pull {spec.name}")
     folder = root / artifact_name(spec, target, request.precision, capability)
     graphs = graph_specs(spec)
-    with _scratch(root) as scratch:
-        files: dict[GraphName, CompiledFile] = {}
+    with scratch_folder(root) as scratch:
+        files: dict[AnyGraph, CompiledFile] = {}
         for name, one in prepared.items():
             if capability:
                 report(f"compiling {name} for compute capability {capability}")
-            files[name] = _compile(toolchain, graphs[name], one, scratch / f"{name}{target.suffix}", capability, root)
+            files[name] = compile_graph(
+                toolchain, graphs[name], one, scratch / f"{name}{target.suffix}", capability, root
+            )
         manifest = Manifest(
             variant=spec.name,
             weights_sha256=weights.sha256,
@@ -153,12 +155,13 @@ def _install(
         )
         write_manifest(manifest, scratch)
         install(scratch, folder)
-    return Artifact(folder, {name: folder / one.file for name, one in files.items()}, manifest)
+    return Artifact(folder, {name: folder / files[name].file for name in prepared}, manifest)
 
 
-def _compile(
+def compile_graph(
     toolchain: Toolchain, graph: GraphSpec, prepared: Prepared, file: Path, capability: str | None, root: Path
 ) -> CompiledFile:
+    """Makes ``file`` of what was prepared of ``graph``: a plan for ``capability``, or the ONNX graph as it is."""
     began, layers = time.monotonic(), None
     if toolchain.module is None:
         shutil.copyfile(prepared.path, file)
@@ -186,7 +189,7 @@ def _profiles(graph: GraphSpec) -> list[dict[str, list[int]]]:
 
 
 @contextmanager
-def _scratch(root: Path) -> Iterator[Path]:
+def scratch_folder(root: Path) -> Iterator[Path]:
     """A folder beside those that are installed, gone after the block unless it was renamed."""
     folder = root / f".{secrets.token_hex(8)}.tmp"
     try:

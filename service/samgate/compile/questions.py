@@ -138,7 +138,10 @@ def _ranked(
         yield "scores", best(masks[:, tokens], scores[0][:, tokens])
     if "survivors" in graphs:
         least = np.full(masks.shape[1], _ALL_SURVIVE, np.float32)
-        left, kept, scores = graphs["survivors"]({**inputs, "min_ious": least})
+        terms, pixels = graphs["terms"]({"image_embedding": inputs["image_embedding"]})
+        prompts = {name: inputs[name] for name in ("point_coords", "point_labels")}
+        shared = {"image_terms": terms, "image_pixels": pixels, "min_ious": least}
+        left, kept, scores = graphs["survivors"](shared | prompts)
         candidates = np.full_like(masks, _BACKGROUND)
         candidates[kept[:, 0], kept[:, 1]] = left
         yield "survivors", best(candidates[:, tokens], scores[0][:, tokens])

@@ -12,7 +12,7 @@ from samgate.variants.spec import Arithmetic, FloatArithmetic, PrecisionPlan, Va
 
 TargetName = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]
 
-_ONE_CALL: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "survivors")
+_ONE_CALL: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "terms", "survivors")
 _TWO_CALLS: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "scores")
 _ALL: frozenset[Arithmetic] = frozenset({"f32", "bf16", "fp16", "int8"})
 _TYPED_BF16: Mapping[Arithmetic, str] = {"bf16": "ONNX Runtime has no bf16 kernels for CPUs"}

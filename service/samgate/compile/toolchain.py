@@ -11,6 +11,7 @@ from samgate.compile.container import JOB, commands
 from samgate.compile.targets import Target
 from samgate.compile.tensorrt import gpu_capability, known_capabilities, load_module, sm
 from samgate.errors import CompileError, InvalidArgument
+from samgate.variants.detectors import DetectorSpec
 from samgate.variants.spec import VariantSpec
 
 
@@ -24,7 +25,9 @@ class Toolchain:
     capabilities: tuple[str | None, ...]
 
 
-def find_toolchain(spec: VariantSpec, target: Target, precision: str, capabilities: Sequence[str]) -> Toolchain:
+def find_toolchain(
+    spec: VariantSpec | DetectorSpec, target: Target, precision: str, capabilities: Sequence[str]
+) -> Toolchain:
     """What compiles ``target`` here.
 
     Args:

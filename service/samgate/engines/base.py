@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from samgate.domain import FloatArray, IntArray, Survivors, UInt8Array
+from samgate.variants.detectors import DetectorSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,32 @@ class Capacity:
     decode_images: int
     max_prompts: int
     parallel_calls: int
+
+
+class Detector(Protocol):
+    """An object detector, loaded. Deadlines are as an :class:`Engine`'s."""
+
+    @property
+    def name(self) -> str:
+        """``openvino``, ``onnxruntime`` or ``triton``."""
+
+    @property
+    def spec(self) -> DetectorSpec:
+        """With the input size of what is loaded."""
+
+    async def detect(self, pixels: UInt8Array, deadline: float) -> tuple[FloatArray, FloatArray]:
+        """The candidates in a letterboxed image, uint8 ``[S, S, 3]`` RGB: boxes float32 ``[N, 4]`` (x0, y0, x1, y1) in
+        its pixels and their scores float32 ``[N]``, in no order.
+
+        Raises :class:`~samgate.errors.Unavailable` when it can't run, :class:`~samgate.errors.Overloaded` when too many
+        calls wait, and :class:`~samgate.errors.DeadlineExceeded`.
+        """
+
+    async def healthy(self) -> bool:
+        """Whether a call made now can be expected to succeed."""
+
+    async def close(self) -> None:
+        """Let running calls finish and free everything. Calls made later raise Unavailable."""
 
 
 class Engine(Protocol):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from samgate.domain import FloatArray, Survivors
 from samgate.engines.base import Capacity, Decoded, Images, Prompts
+from samgate.engines.terms import LatestTerms, Terms
 from samgate.errors import Unavailable
 
 T = TypeVar("T")
@@ -53,6 +54,7 @@ class LoadedGraphs:
     encoder: Graph
     decoder: Decoder
     masked_decoder: Decoder
+    terms: Graph
     survivors: Decoder
 
 
@@ -70,6 +72,7 @@ class EmbeddedEngine:
         self._beside = ThreadPoolExecutor(
             max(1, len(graphs.decoder.parts) - 1), thread_name_prefix=f"{name}-decode-beside"
         )
+        self._latest = LatestTerms()
         self._closed = False
 
     async def encode(self, images: Images, deadline: float) -> list[FloatArray]:  # noqa: ARG002
@@ -102,13 +105,27 @@ class EmbeddedEngine:
     ) -> Survivors:
         """See :meth:`samgate.engines.base.Engine.survivors`."""
         graph = self._graphs.survivors
-        least = {"min_ious": min_ious}
-        calls = [_inputs(*part) | least for part in divide([embedding], prompts, len(graph.parts))]
-        results = await self._run(self._decoding, lambda: graph.run(calls, self._beside))
+        parts = [part for _, part in divide([embedding], prompts, len(graph.parts))]
+        calls = [_prompts(part) | {"min_ious": min_ious} for part in parts]
+
+        def run() -> list[list[NDArray[Any]]]:
+            terms, pixels = self._terms(embedding)
+            shared = {"image_terms": terms, "image_pixels": pixels}
+            return graph.run([shared | call for call in calls], self._beside)
+
+        results = await self._run(self._decoding, run)
         masks, kept, ious = ([result[index] for result in results] for index in range(3))
         before = accumulate((call["point_coords"].shape[1] for call in calls[:-1]), initial=0)
         kept = [one + np.array([first, 0], np.int32) for one, first in zip(kept, before, strict=True)]
         return Survivors(_joined(masks, 0), _joined(kept, 0), _joined(ious, 1)[0])
+
+    def _terms(self, embedding: FloatArray) -> Terms:
+        """On the decoder's thread."""
+        found = self._latest.of(embedding)
+        if found is None:
+            terms, pixels = self._graphs.terms({"image_embedding": embedding[None]})
+            self._latest.keep(embedding, found := (terms, pixels))
+        return found
 
     async def healthy(self) -> bool:
         """Runs in this process: as healthy as the process, until closed."""
@@ -168,14 +185,14 @@ def _slice(prompts: Prompts, axis: int, start: int, end: int) -> Prompts:
 
 def _inputs(embeddings: Sequence[FloatArray], prompts: Prompts) -> dict[str, NDArray[Any]]:
     stacked = np.stack(embeddings) if len(embeddings) > 1 else embeddings[0][None]
-    inputs: dict[str, NDArray[Any]] = {
-        "image_embedding": stacked,
-        "point_coords": prompts.coords,
-        "point_labels": prompts.labels,
-    }
+    inputs = {"image_embedding": stacked} | _prompts(prompts)
     if prompts.masks is not None and prompts.has_mask is not None:
         inputs |= {"mask_input": prompts.masks, "has_mask": prompts.has_mask}
     return inputs
+
+
+def _prompts(prompts: Prompts) -> dict[str, NDArray[Any]]:
+    return {"point_coords": prompts.coords, "point_labels": prompts.labels}
 
 
 def _joined(arrays: Sequence[NDArray[Any]], axis: int) -> NDArray[Any]:

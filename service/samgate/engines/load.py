@@ -23,7 +23,9 @@ from samgate.variants.spec import VariantSpec
 ENGINES = ("auto", "openvino", "onnxruntime", "triton")
 
 
-class _Runtime(Protocol):
+class Runtime(Protocol):
+    """What the modules of the runtimes have; see there."""
+
     NAME: str
 
     def load_graph(self, path: Path, precision: str, threads: int, batch: int | None = None) -> Graph: ...
@@ -73,7 +75,7 @@ def load_embedded(spec: VariantSpec, settings: EngineSettings, report: Callable[
         max_prompts=settings.max_decode_prompts or DECODE_PROMPTS,
         parallel_calls=1,
     )
-    runtime = cast("_Runtime", importlib.import_module(f"samgate.engines.{name}"))
+    runtime = cast("Runtime", importlib.import_module(f"samgate.engines.{name}"))
 
     def decoder(graph: GraphName) -> Decoder:
         file, hint = graphs.files[graph], graphs.hints[graph]
@@ -85,6 +87,7 @@ def load_embedded(spec: VariantSpec, settings: EngineSettings, report: Callable[
         encoder=runtime.load_graph(graphs.files["encoder"], graphs.hints["encoder"], threads, batch),
         decoder=decoder("decoder"),
         masked_decoder=decoder("masked_decoder"),
+        terms=runtime.load_graph(graphs.files["terms"], graphs.hints["terms"], threads),
         survivors=decoder("survivors"),
     )
     return EmbeddedEngine(runtime.NAME, graphs.plan, loaded, capacity)
@@ -109,7 +112,8 @@ def own_server(settings: Settings, report: Callable[[str], None]) -> Iterator[Se
             # A repository's models are named after variants.
             both = f"{variant} at {precisions[variant]!r} and at {plan!r}"
             raise InvalidArgument("variants", f"names {both}, but a Triton server has a variant at one precision")
-    with local_triton(precisions, threads=settings.engine.threads, report=report) as server:
+    detectors = (settings.detector,) if settings.detector else ()
+    with local_triton(precisions, threads=settings.engine.threads, detectors=detectors, report=report) as server:
         stop = Event()
         watcher = Thread(target=supervise, args=(server, stop, report), name="triton-supervisor", daemon=True)
         watcher.start()

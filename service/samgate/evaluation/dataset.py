@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -13,6 +14,8 @@ from pycocotools import mask as coco_mask
 from samgate.domain import Rle, UInt8Array
 from samgate.errors import InvalidArgument, SamgateError
 from samgate.imaging.rle import rle_to_mask
+
+T = TypeVar("T")
 
 
 class DatasetError(SamgateError):
@@ -23,10 +26,11 @@ class DatasetError(SamgateError):
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One labelled object: its mask, and its box (x0, y0, x1, y1) in pixels as the data set gives it."""
+    """One labelled object: its mask, and its box (x0, y0, x1, y1) and area in pixels as the data set gives them."""
 
     rle: Rle
     box: tuple[float, float, float, float]
+    area: float
 
     def mask(self) -> UInt8Array:
         """uint8 ``[H, W]`` of 0 and 1."""
@@ -48,12 +52,14 @@ def coco_rle(rle: Rle) -> dict[str, Any]:
     return {"size": list(rle.size), "counts": rle.counts}
 
 
-def load_dataset(path: Path, min_area: float = 1024.0, limit: int | None = None) -> list[LabelledImage]:
+def load_dataset(
+    path: Path, min_area: float = 1024.0, limit: int | None = None, min_side: int = 0
+) -> list[LabelledImage]:
     """The images that have instances to evaluate, in the file's order.
 
-    Crowds (``iscrowd``) are skipped, and instances whose ``area`` is less than ``min_area`` pixels. An image's
-    ``file_name`` is relative to the file's folder or to the folder ``images`` in it; its ``source``, where the data set
-    has several, tells where it is from.
+    Crowds (``iscrowd``) are skipped, and instances whose ``area`` is less than ``min_area`` pixels, and images whose
+    longer side is less than ``min_side``. An image's ``file_name`` is relative to the file's folder or to the folder
+    ``images`` in it; its ``source``, where the data set has several, tells where it is from.
 
     Args:
         limit: the most images to return; None for all.
@@ -69,15 +75,24 @@ def load_dataset(path: Path, min_area: float = 1024.0, limit: int | None = None)
         for annotation in content["annotations"]:
             if not annotation.get("iscrowd") and _area(annotation) >= min_area:
                 wanted.setdefault(annotation["image_id"], []).append(annotation)
-        images = [_image(path, entry, wanted[entry["id"]]) for entry in content["images"] if entry["id"] in wanted]
+        entries = [entry for entry in content["images"] if entry["id"] in wanted]
+        large = [entry for entry in entries if max(entry["width"], entry["height"]) >= min_side]
+        images = [_image(path, entry, wanted[entry["id"]]) for entry in large]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DatasetError(
             f"{path} is not in COCO's instances format ({type(error).__name__}: {error}); it needs images (id, "
             "file_name, width, height) and annotations (image_id, segmentation, bbox, area)"
         ) from error
     if not images:
-        raise DatasetError(f"{path} has no instance of at least {min_area:g} pixels that is not a crowd")
+        where = f" in an image of at least {min_side} pixels on a side" if min_side else ""
+        raise DatasetError(f"{path} has no instance of at least {min_area:g} pixels that is not a crowd{where}")
     return images[:limit]
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """``count`` of ``items`` (all, if they are fewer) in their order, evenly spaced: a file's images come by source."""
+    chosen = min(count, len(items))
+    return [items[(2 * index + 1) * len(items) // (2 * chosen)] for index in range(chosen)]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -121,4 +136,4 @@ def _instance(annotation: dict[str, Any], size: tuple[int, int]) -> Instance:
     x, y, width, height = (float(value) for value in annotation["bbox"])
     if not np.isfinite([x, y, width, height]).all() or width <= 0 or height <= 0:
         raise ValueError(f"annotation {annotation.get('id')} has the box {annotation['bbox']}")
-    return Instance(Rle((size[0], size[1]), packed["counts"]), (x, y, x + width, y + height))
+    return Instance(Rle((size[0], size[1]), packed["counts"]), (x, y, x + width, y + height), _area(annotation))

@@ -43,10 +43,23 @@ def mean_iou(by_image: Sequence[Sequence[float]]) -> MeanIou:
     counts = np.array([len(values) for values in by_image], dtype=np.float64)
     if not counts.sum():
         raise ValueError("there is no mask to take a mean over")
+    low, high = np.percentile(resampled_means(sums, counts), [2.5, 97.5])
+    return MeanIou(float(sums.sum() / counts.sum()), (float(low), float(high)), int(counts.sum()))
+
+
+def resampled_means(sums: npt.NDArray[np.float64], counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The bootstrap over images: float64 ``[RESAMPLES, ...]``, the mean of each resample of the images.
+
+    Args:
+        sums, counts: float64 ``[images, ...]``: the sum of each image's values, and how many they are. A resample
+            without any value has the mean 0.
+
+    The seed is fixed and the draws depend on the number of images alone: two calls for the same images draw the same
+    ones, so that the difference of their answers is the paired bootstrap of the difference.
+    """
     random, shares = np.random.default_rng(SEED), np.full(len(sums), 1 / len(sums))
     means: list[npt.NDArray[np.float64]] = []
     for _ in range(RESAMPLES // _CHUNK):
         drawn = random.multinomial(len(sums), shares, size=_CHUNK).astype(np.float64)
         means.append((drawn @ sums) / np.maximum(drawn @ counts, 1.0))
-    low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
-    return MeanIou(float(sums.sum() / counts.sum()), (float(low), float(high)), int(counts.sum()))
+    return np.concatenate(means)

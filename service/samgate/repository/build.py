@@ -12,6 +12,7 @@ from samgate.repository.models import Batching
 from samgate.repository.profiles import Profile
 from samgate.repository.readme import readme
 from samgate.repository.tree import repository_files
+from samgate.variants.detectors import DetectorSpec
 from samgate.variants.spec import VariantSpec
 
 MODEL_FILES = ("*.onnx", "*.plan")
@@ -30,11 +31,17 @@ class Differences:
         return any((self.differing, self.missing, self.superfluous))
 
 
-def all_files(profiles: Iterable[Profile], specs: Sequence[VariantSpec], batching: Batching) -> dict[str, str]:
-    """What belongs into ``model_repository/``: a folder a profile, and a README."""
-    files = {"README.md": readme(specs)}
+def all_files(
+    profiles: Iterable[Profile],
+    specs: Sequence[VariantSpec],
+    batching: Batching,
+    detectors: Sequence[DetectorSpec] = (),
+) -> dict[str, str]:
+    """What belongs into ``model_repository/``: a folder a profile, and a README. Sizes of ``detectors`` are known."""
+    files = {"README.md": readme(specs, detectors)}
     for profile in profiles:
-        files |= {f"{profile.name}/{path}": text for path, text in repository_files(profile, specs, batching).items()}
+        models = repository_files(profile, specs, batching, detectors={spec: {} for spec in detectors})
+        files |= {f"{profile.name}/{path}": text for path, text in models.items()}
     return files
 
 

@@ -21,7 +21,8 @@ from samgate.repository.config import (
     WarmupInput,
 )
 from samgate.repository.profiles import Profile
-from samgate.variants.graphs import GraphName, GraphSpec, TensorSpec, graph_specs
+from samgate.variants.detectors import PRECISIONS, DetectorSpec, detector_graph
+from samgate.variants.graphs import AnyGraph, GraphName, GraphSpec, TensorSpec, graph_specs
 from samgate.variants.spec import VariantSpec
 
 Batching = Literal["formed", "bounded", "dynamic"]
@@ -45,8 +46,8 @@ QUEUE = QueuePolicy(
 """Of every model, where the queue is bounded."""
 
 
-def model_name(variant: str, graph: GraphName) -> str:
-    """What Triton calls a graph of a variant."""
+def model_name(variant: str, graph: AnyGraph) -> str:
+    """What Triton calls a graph of a variant, or of a detector."""
     return f"{variant}_{graph}"
 
 
@@ -59,7 +60,26 @@ def model_configs(
     """The models of ``spec`` under ``profile``, by graph; ``parameters`` are added to the graphs' own."""
     graphs = graph_specs(spec)
     given = parameters or {}
-    return {name: _model(spec, profile, graphs[name], batching, given.get(name, {})) for name in profile.graphs}
+    hints = {"plan": profile.plan, "best_batch": str(profile.best_batch), "best_prompts": str(profile.best_prompts)}
+    return {
+        name: _model(spec.name, profile, graphs[name], batching, hints | dict(given.get(name, {})))
+        for name in profile.graphs
+    }
+
+
+def detector_config(
+    spec: DetectorSpec, profile: Profile, batching: Batching = "formed", parameters: Mapping[str, str] | None = None
+) -> ModelConfig:
+    """The model of a detector whose input size is known; ``parameters`` are added to its own."""
+    plan = {"plan": detector_plan(profile)}
+    return _model(spec.name, profile, detector_graph(spec), batching, plan | dict(parameters or {}))
+
+
+def detector_plan(profile: Profile) -> str:
+    """The precision of detectors under ``profile``: its own where it is one of theirs, in plans for GPUs; else f32."""
+    if profile.backend != "tensorrt":
+        return "f32"
+    return profile.plan if profile.plan in PRECISIONS else PRECISIONS[-1]
 
 
 def max_batch_size(graph: GraphSpec, profile: Profile) -> int:
@@ -69,13 +89,12 @@ def max_batch_size(graph: GraphSpec, profile: Profile) -> int:
 
 
 def _model(
-    spec: VariantSpec, profile: Profile, graph: GraphSpec, batching: Batching, parameters: Mapping[str, str]
+    name: str, profile: Profile, graph: GraphSpec, batching: Batching, parameters: Mapping[str, str]
 ) -> ModelConfig:
     own = _python_parameters(graph, batching) if profile.backend == "python" else {}
-    told = {"plan": profile.plan, "best_batch": str(profile.best_batch), "best_prompts": str(profile.best_prompts)}
     axis = _batch_axis(graph, profile)
     return ModelConfig(
-        name=model_name(spec.name, graph.name),
+        name=model_name(name, graph.name),
         platform=profile.platform,
         backend=profile.backend,
         default_model_filename=profile.entry_file,
@@ -92,9 +111,7 @@ def _model(
         version_policy=VersionPolicy(Latest(1)),
         dynamic_batching=_batching(axis, batching),
         model_warmup=tuple(_warmups(graph, axis, profile.warm_up_limit)),
-        parameters={
-            key: Parameter(value) for key, value in {**profile.parameters, **told, **own, **parameters}.items()
-        },
+        parameters={key: Parameter(value) for key, value in {**profile.parameters, **own, **parameters}.items()},
         # Tensors of megabytes that never come twice.
         response_cache=ResponseCache(enable=False),
     )

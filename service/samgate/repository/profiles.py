@@ -13,11 +13,11 @@ from typing import Literal
 from samgate.engines.cpu import DECODE_PROMPTS, ENCODE_BATCH
 from samgate.errors import NotFound
 from samgate.repository.config import Kind
-from samgate.variants.graphs import GraphName
+from samgate.variants.graphs import AnyGraph, GraphName
 
 ProfileName = Literal["tensorrt", "openvino", "onnxruntime", "python-cpu"]
 
-_ONE_CALL: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "survivors")
+_ONE_CALL: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "terms", "survivors")
 _TWO_CALLS: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "scores")
 
 
@@ -42,7 +42,7 @@ class Profile:
     plan: str
     best_batch: int = ENCODE_BATCH
     best_prompts: int = DECODE_PROMPTS
-    instances: Mapping[GraphName, int] = field(default_factory=dict)
+    instances: Mapping[AnyGraph, int] = field(default_factory=dict)
     """One where a graph isn't named."""
     parameters: Mapping[str, str] = field(default_factory=dict)
     """The backend's own."""

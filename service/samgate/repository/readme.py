@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from samgate.repository.models import QUEUE, max_batch_size, model_name
 from samgate.repository.profiles import PROFILES, Profile
+from samgate.variants.detectors import DetectorSpec, detector_graph
 from samgate.variants.graphs import GRAPHS, GraphName, GraphSpec, TensorSpec, graph_specs
 from samgate.variants.spec import VariantSpec
 
@@ -65,16 +66,21 @@ _ROLES: dict[GraphName, str] = {
     "encoder": "images to embeddings",
     "decoder": "prompts on embeddings to mask logits",
     "masked_decoder": "the same for prompts with an earlier mask",
+    "terms": "for SegEvery: what all prompts on an image share, once an image",
     "survivors": "for SegEvery: only the masks that are predicted an IoU above `min_ious`",
     "scores": "for SegEvery where `survivors` can't run: only the predicted IoUs, `decoder` then for the good ones",
 }
 
 
-def readme(specs: Sequence[VariantSpec]) -> str:
-    """The whole file, for ``specs``."""
+def readme(specs: Sequence[VariantSpec], detectors: Sequence[DetectorSpec] = ()) -> str:
+    """The whole file, for ``specs`` and ``detectors``, whose sizes are known."""
     batching = _BATCHING.format(size=QUEUE.max_queue_size, timeout=QUEUE.default_timeout_microseconds // 1_000_000)
     parts = [_HEAD, _profiles(), batching]
     parts += [part for spec in specs for part in _variant(spec)]
+    if detectors:
+        parts += _detectors(detectors)
+    if not specs:
+        return "\n".join(parts)
     parts.append(_CALL.format(size=specs[0].input_size, name=model_name(specs[0].name, "encoder")))
     return "\n".join(parts)
 
@@ -111,6 +117,24 @@ def _variant(spec: VariantSpec) -> Iterator[str]:
     yield _table(("model", "", "inputs", "outputs", "profiles"), rows)
     yield "Shapes that the models are tuned for, smallest / typical / largest (the TensorRT plans take no others):\n"
     yield _table(("model", "largest batch", "shapes"), (_shapes(spec, graphs[name]) for name in GRAPHS))
+
+
+def _detectors(specs: Sequence[DetectorSpec]) -> Iterator[str]:
+    yield (
+        "## Detectors\n\nOf an image in the letterbox of its detector (`service/samgate/imaging/letterbox.py`): boxes "
+        "(x0, y0, x1, y1) in\nits pixels, and the score of each. In f32 on CPUs. Licences: `docs/detectors.md`.\n"
+    )
+    graphs = ((spec, detector_graph(spec)) for spec in specs)
+    rows = (
+        (
+            f"`{model_name(spec.name, graph.name)}`",
+            f"{spec.title} ({spec.licence})",
+            _tensors(graph.inputs),
+            _tensors(graph.outputs),
+        )
+        for spec, graph in graphs
+    )
+    yield _table(("model", "", "inputs", "outputs"), rows)
 
 
 def _shapes(spec: VariantSpec, graph: GraphSpec) -> tuple[str, str, str]:

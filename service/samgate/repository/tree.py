@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import resources
 
-from samgate.repository.models import Batching, model_configs, model_name
+from samgate.repository.models import Batching, detector_config, model_configs, model_name
 from samgate.repository.pbtxt import write_pbtxt
 from samgate.repository.profiles import Profile
-from samgate.variants.graphs import GraphName
+from samgate.variants.detectors import DetectorSpec
+from samgate.variants.graphs import AnyGraph, GraphName
 from samgate.variants.spec import VariantSpec
 
 VERSION = "1"
@@ -24,19 +25,24 @@ def repository_files(
     specs: Iterable[VariantSpec],
     batching: Batching = "formed",
     parameters: Mapping[str, Parameters] | None = None,
+    detectors: Mapping[DetectorSpec, Mapping[str, str]] | None = None,
 ) -> dict[str, str]:
-    """Configurations and code of the models of ``specs`` under ``profile``; ``parameters``, by variant, come on top."""
-    files: dict[str, str] = {}
+    """Configurations and code of the models of ``specs`` and ``detectors`` under ``profile``; ``parameters``, by
+    variant, come on top, as do those of each detector."""
     given = parameters or {}
-    for spec in specs:
-        for config in model_configs(spec, profile, batching, given.get(spec.name)).values():
-            files[f"{config.name}/config.pbtxt"] = write_pbtxt(config)
-            if profile.backend == "python":
-                files[f"{config.name}/{VERSION}/{profile.entry_file}"] = python_model()
+    configs = [
+        config for spec in specs for config in model_configs(spec, profile, batching, given.get(spec.name)).values()
+    ]
+    configs += [detector_config(spec, profile, batching, own) for spec, own in (detectors or {}).items()]
+    files: dict[str, str] = {}
+    for config in configs:
+        files[f"{config.name}/config.pbtxt"] = write_pbtxt(config)
+        if profile.backend == "python":
+            files[f"{config.name}/{VERSION}/{profile.entry_file}"] = python_model()
     return files
 
 
-def model_path(profile: Profile, variant: str, graph: GraphName) -> str:
+def model_path(profile: Profile, variant: str, graph: AnyGraph) -> str:
     """Where the compiled graph belongs, which is never checked in."""
     return f"{model_name(variant, graph)}/{VERSION}/{profile.model_file}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from samgate.repository.models import Batching
@@ -18,17 +18,19 @@ def local_triton(
     *,
     threads: int = 0,
     batching: Batching = "formed",
+    detectors: Sequence[str] = (),
     options: ServerOptions | None = None,
     report: Callable[[str], None] = silent,
 ) -> Iterator[TritonServer]:
     """A running server with the graphs of some variants in the ``python-cpu`` profile, ready; gone after the block.
 
-    ``precisions`` names the variants, each with a plan's name or ``auto``. ``threads`` are each model's, 0 for
-    all cores. ``report`` gets a line for what takes long. Raises TritonError, and what exporting the graphs raises.
+    ``precisions`` names the variants, each with a plan's name or ``auto``; ``detectors`` are there beside them.
+    ``threads`` are each model's, 0 for all cores. ``report`` gets a line for what takes long. Raises TritonError, and
+    what exporting the graphs raises.
     """
     installation = ensure_installed()
     with new_run() as run:
-        stage(precisions, run.models, StagingOptions(threads, batching), report)
+        stage(precisions, run.models, StagingOptions(threads, batching, detectors), report)
         server = TritonServer(installation, run.models, run, options or ServerOptions())
         try:
             server.start(report)

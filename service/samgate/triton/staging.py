@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import openvino as ov
 
+from samgate.compile.detector import ensure_detector
 from samgate.engines.cpu import cpu_info, usable_cores
-from samgate.engines.graphs import RuntimeGraphs, runtime_graphs
+from samgate.engines.graphs import runtime_graphs
 from samgate.repository.build import write_files
 from samgate.repository.models import Batching
 from samgate.repository.profiles import PROFILES
 from samgate.repository.tree import Parameters, model_path, repository_files
 from samgate.variants import get_variant
-from samgate.variants.graphs import GraphName
+from samgate.variants.detectors import DetectorSpec, get_detector
+from samgate.variants.graphs import AnyGraph
 from samgate.weights.home import home_folder, sha256_file
 
 _PROFILE = PROFILES["python-cpu"]
@@ -24,10 +26,11 @@ _PROFILE = PROFILES["python-cpu"]
 
 @dataclass(frozen=True, slots=True)
 class StagingOptions:
-    """``threads``: of each model, 0 for all cores."""
+    """``threads``: of each model, 0 for all cores. ``detectors``: names of those to stage beside the variants."""
 
     threads: int = 0
     batching: Batching = "formed"
+    detectors: Sequence[str] = ()
 
 
 def stage(
@@ -38,6 +41,7 @@ def stage(
 
     Raises NotInstalled, CompileError and InvalidArgument as exporting and choosing a precision do.
     """
+    threads = options.threads or usable_cores()
     precisions: dict[str, str] = {}
     parameters: dict[str, Parameters] = {}
     links: dict[str, Path] = {}
@@ -46,19 +50,24 @@ def stage(
         graphs = runtime_graphs(spec, wanted[spec.name], "openvino", report)
         precisions[spec.name] = graphs.plan
         parameters[spec.name] = {
-            graph: _parameters(graph, graphs, options.threads or usable_cores()) for graph in _PROFILE.graphs
+            graph: _parameters(graph, graphs.files[graph], graphs.plan, graphs.hints[graph], threads)
+            for graph in _PROFILE.graphs
         }
         links |= {model_path(_PROFILE, spec.name, graph): graphs.files[graph] for graph in _PROFILE.graphs}
-    write_files(folder, repository_files(_PROFILE, specs, options.batching, parameters))
+    detectors: dict[DetectorSpec, Mapping[str, str]] = {}
+    for name in options.detectors:
+        made = ensure_detector(get_detector(name), report)
+        detectors[made.spec] = _parameters("detector", made.file, "f32", "f32", threads)
+        links[model_path(_PROFILE, name, "detector")] = made.file
+    write_files(folder, repository_files(_PROFILE, specs, options.batching, parameters, detectors))
     for path, file in links.items():
         (folder / path).symlink_to(file)
     return precisions
 
 
-def _parameters(graph: GraphName, graphs: RuntimeGraphs, threads: int) -> dict[str, str]:
-    file, precision = graphs.files[graph], graphs.hints[graph]
+def _parameters(graph: AnyGraph, file: Path, plan: str, precision: str, threads: int) -> dict[str, str]:
     # What the compiled graph depends on; with another of any it is another file.
     parts = (sha256_file(file), ov.__version__, cpu_info().get("flags", ""), precision, str(threads))
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     blob = home_folder("blobs") / f"triton-{graph}-{precision}-{key}.blob"
-    return {"plan": graphs.plan, "precision": precision, "threads": str(threads), "blob": str(blob)}
+    return {"plan": plan, "precision": precision, "threads": str(threads), "blob": str(blob)}

@@ -14,11 +14,21 @@ from typing import Literal
 
 from samgate.variants.spec import ShapeProfile, VariantSpec
 
-GraphName = Literal["encoder", "decoder", "masked_decoder", "survivors", "scores"]
-"""``survivors`` decodes for SegEvery in one call; ``scores``, before ``decoder``, does it in two where the engine can't
-run graphs whose output shapes depend on values (TensorRT for RTX)."""
+GraphName = Literal["encoder", "decoder", "masked_decoder", "terms", "survivors", "scores"]
+"""For SegEvery, ``terms`` makes of an image what all of its prompts share, and ``survivors`` decodes with that in one
+call; ``scores``, before ``decoder``, does it in two where the engine can't run graphs whose output shapes depend on
+values (TensorRT for RTX)."""
 
-GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "survivors", "scores")
+AnyGraph = GraphName | Literal["detector"]
+"""A variant's graphs, and the one that a detector has (:func:`samgate.variants.detectors.detector_graph`)."""
+
+GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "terms", "survivors", "scores")
+
+EVERYTHING_POINTS = 2
+"""K of SegEvery's prompts: a point and the padding point, or a box's two corners."""
+SHARED_TERMS = 11
+"""Projections of the image that ``terms`` makes for the attention of all prompts, in the order of
+:class:`samgate.variants.nets.factored.ImageTerms`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +45,7 @@ class GraphSpec:
     """One graph. ``batch`` is the letter of the first axis of all of its tensors, None where there is no such axis;
     ``profiles`` are the ranges of the input axes that it is compiled for, at least one."""
 
-    name: GraphName
+    name: AnyGraph
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     batch: Literal["N", "I"] | None
@@ -47,11 +57,13 @@ def graph_specs(spec: VariantSpec) -> dict[GraphName, GraphSpec]:
     masks = spec.mask_tokens
     low_res, size = spec.low_res_size, spec.input_size
 
-    def prompts(images: int | str) -> tuple[TensorSpec, ...]:
+    def embedding(images: int | str) -> TensorSpec:
+        return TensorSpec("image_embedding", "float32", (images, *spec.embedding_shape))
+
+    def prompts(images: int | str, points: int | str = "K") -> tuple[TensorSpec, ...]:
         return (
-            TensorSpec("image_embedding", "float32", (images, *spec.embedding_shape)),
-            TensorSpec("point_coords", "float32", (images, "P", "K", 2)),
-            TensorSpec("point_labels", "int32", (images, "P", "K")),
+            TensorSpec("point_coords", "float32", (images, "P", points, 2)),
+            TensorSpec("point_labels", "int32", (images, "P", points)),
         )
 
     decoded = (
@@ -61,6 +73,11 @@ def graph_specs(spec: VariantSpec) -> dict[GraphName, GraphSpec]:
     earlier_mask = (
         TensorSpec("mask_input", "float32", ("I", "P", 1, low_res, low_res)),
         TensorSpec("has_mask", "float32", ("I", "P")),
+    )
+    channels, height, width = spec.embedding_shape
+    terms = (
+        TensorSpec("image_terms", "float32", (1, SHARED_TERMS * channels // 2 + 3, height * width)),
+        TensorSpec("image_pixels", "float32", (1, height * width, channels)),
     )
     scores = TensorSpec("iou_predictions", "float32", (1, "P", masks))
     survivors = (TensorSpec("masks", "float32", ("S", low_res, low_res)), TensorSpec("kept", "int32", ("S", 2)), scores)
@@ -73,11 +90,18 @@ def graph_specs(spec: VariantSpec) -> dict[GraphName, GraphSpec]:
             "N",
             shapes.encoder,
         ),
-        GraphSpec("decoder", prompts("I"), decoded, "I", shapes.decoder),
-        GraphSpec("masked_decoder", prompts("I") + earlier_mask, decoded, "I", shapes.masked_decoder),
+        GraphSpec("decoder", (embedding("I"), *prompts("I")), decoded, "I", shapes.decoder),
         GraphSpec(
-            "survivors", (*prompts(1), TensorSpec("min_ious", "float32", (masks,))), survivors, None, shapes.everything
+            "masked_decoder", (embedding("I"), *prompts("I"), *earlier_mask), decoded, "I", shapes.masked_decoder
         ),
-        GraphSpec("scores", prompts(1), (scores,), None, shapes.everything),
+        GraphSpec("terms", (embedding(1),), terms, None, ({},)),
+        GraphSpec(
+            "survivors",
+            (*terms, *prompts(1, EVERYTHING_POINTS), TensorSpec("min_ious", "float32", (masks,))),
+            survivors,
+            None,
+            shapes.everything,
+        ),
+        GraphSpec("scores", (embedding(1), *prompts(1, EVERYTHING_POINTS)), (scores,), None, shapes.everything),
     )
-    return {graph.name: graph for graph in graphs}
+    return dict(zip(GRAPHS, graphs, strict=True))

@@ -15,6 +15,11 @@ SAM_ISLANDS: tuple[Island, ...] = (
         "one, too: the networks here write it as a LayerNorm of tokens",
     ),
     Island(
+        name="variance",
+        operators=("ReduceSum", "Sqrt", "Reciprocal"),
+        reason="the same in the decoder for SegEvery, which normalises without ever having the tokens themselves",
+    ),
+    Island(
         name="softmax",
         operators=("Softmax",),
         reason="exponentials, and sums of up to 4,096 of them, each of which fp16 and bf16 would round",

@@ -162,7 +162,7 @@ class Shapes:
         {"I": ShapeRange(1, 1, 8), "P": ShapeRange(1, 1, 8), "K": ShapeRange(0, 2, 16)},
         {"I": ShapeRange(1, 1, 1), "P": ShapeRange(1, 16, 64), "K": ShapeRange(0, 2, 130)},
     )
-    everything: tuple[ShapeProfile, ...] = ({"P": ShapeRange(1, 64, 64), "K": ShapeRange(2, 2, 2)},)
+    everything: tuple[ShapeProfile, ...] = ({"P": ShapeRange(1, 64, 64)},)
 
 
 @dataclass(frozen=True, slots=True)

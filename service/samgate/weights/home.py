@@ -19,7 +19,7 @@ from samgate.errors import SamgateError, Unavailable, WeightsError
 
 logger = logging.getLogger(__name__)
 
-Folder = Literal["downloads", "weights", "graphs", "blobs", "compiled", "profiles"]
+Folder = Literal["downloads", "weights", "detectors", "graphs", "blobs", "compiled", "profiles", "bench"]
 
 _POLL_S = 0.1
 

@@ -72,7 +72,7 @@ def _from_sources(
     spec: VariantSpec, shapes: Shapes, downloads: Path, work: Path, console: Console | None
 ) -> tuple[StateDict, Origin]:
     failures = []
-    with _progress(console) as progress:
+    with progress_bar(console) as progress:
         for source in spec.sources:
             try:
                 return _from_source(spec, source, shapes, downloads, work, progress)
@@ -120,7 +120,8 @@ def _clear(downloads: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
-def _progress(console: Console | None) -> Progress:
+def progress_bar(console: Console | None) -> Progress:
+    """How downloads are shown, on standard error by default."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

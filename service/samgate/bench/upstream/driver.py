@@ -1,8 +1,13 @@
-"""Upstream's predictor as a process: run as ``python -m upstream.driver`` from the folder above this one.
+"""Upstream's code as a process: run as ``python -m upstream.driver`` from the folder above this one.
 
-Reads one JSON object a line, ``{"image": path of a JPEG, "point": [x, y]}``, and answers with one: ``ms`` for
-decoding the JPEG, ``SamPredictor.set_image`` and ``SamPredictor.predict``, then the parts of it, and ``mask``, the
-best of the three masks as base64 of zlib of packed bits. The first line it writes tells the versions it runs.
+The first line it writes tells the versions it runs. Then it reads one JSON object a line and answers with one, in
+which ``ms`` is the time from the file's bytes to masks at the image's size:
+
+- ``{"image": path, "point": [x, y]}``: ``SamPredictor.set_image`` and ``predict``; ``set_image_ms`` and
+  ``predict_ms`` are parts of ``ms``, and ``mask`` is the best of the three masks as base64 of zlib of packed bits.
+- ``{"image": path, "everything": {"points_per_side": 32, …}}``: ``SamAutomaticMaskGenerator`` with these parameters;
+  ``size`` is [height, width], and ``masks`` are in upstream's order, each with its ``counts`` (COCO's run lengths, not
+  compressed), ``predicted_iou`` and ``stability_score``.
 """
 
 from __future__ import annotations
@@ -27,10 +32,15 @@ from PIL import Image
 from . import model as upstream
 
 
-def answer(predictor: Any, jpeg: bytes, point: list[float]) -> dict[str, Any]:
-    """One request, timed from the file's bytes to masks at the image's size."""
+def decode(data: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """uint8 ``[H, W, 3]`` RGB."""
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def answer_point(predictor: Any, data: bytes, point: list[float]) -> dict[str, Any]:
+    """The masks of one point."""
     started = time.perf_counter()
-    pixels = np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
+    pixels = decode(data)
     decoded = time.perf_counter()
     predictor.set_image(pixels)
     encoded = time.perf_counter()
@@ -43,6 +53,17 @@ def answer(predictor: Any, jpeg: bytes, point: list[float]) -> dict[str, Any]:
         "predict_ms": 1000 * (done - encoded),
         "mask": base64.b64encode(zlib.compress(np.packbits(best).tobytes())).decode(),
     }
+
+
+def answer_everything(generator: Any, data: bytes) -> dict[str, Any]:
+    """All masks that ``generator``, whose output is run lengths, finds."""
+    started = time.perf_counter()
+    pixels = decode(data)
+    records = generator.generate(pixels)
+    done = time.perf_counter()
+    kept = ("predicted_iou", "stability_score")
+    masks = [{"counts": one["segmentation"]["counts"], **{name: one[name] for name in kept}} for one in records]
+    return {"ms": 1000 * (done - started), "size": list(pixels.shape[:2]), "masks": masks}
 
 
 def main() -> None:
@@ -61,7 +82,13 @@ def main() -> None:
     print(json.dumps({"versions": versions}), file=answers, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
-        found = answer(predictor, Path(request["image"]).read_bytes(), request["point"])
+        data = Path(request["image"]).read_bytes()
+        if "everything" in request:
+            # Run lengths are what the generator works with, so that this is the output that costs it least.
+            options = {**request["everything"], "output_mode": "uncompressed_rle"}
+            found = answer_everything(package.SamAutomaticMaskGenerator(model, **options), data)
+        else:
+            found = answer_point(predictor, data, request["point"])
         print(json.dumps(found), file=answers, flush=True)
 
 

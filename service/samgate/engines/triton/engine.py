@@ -3,42 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tritonclient.utils import InferenceServerException
 
 from samgate.domain import FloatArray, Survivors
 from samgate.engines.base import Capacity, Decoded, Engine, Images, Prompts
-from samgate.engines.triton.breaker import State
-from samgate.engines.triton.endpoint import Endpoint
-from samgate.engines.triton.failures import Failure, as_samgate_error, classify
-from samgate.engines.triton.region import Regions
+from samgate.engines.terms import LatestTerms, Terms
 from samgate.engines.triton.served import Served
+from samgate.engines.triton.servers import Patience, Servers
 from samgate.engines.triton.transfer import Call, Found, Output
-from samgate.errors import DeadlineExceeded, SamgateError, Unavailable
+from samgate.errors import Unavailable
 from samgate.repository.models import model_name
 from samgate.variants.graphs import GraphName, graph_specs
 from samgate.variants.spec import ShapeProfile, VariantSpec
 
 T = TypeVar("T")
-
-_LOOK_AGAIN_S = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to hope: ``call_s`` for an answer to a call, before its server is taken for hung; ``outage_s`` for a
-    server to come back when none is left."""
-
-    call_s: float
-    outage_s: float
 
 
 class TritonEngine:
@@ -74,19 +57,14 @@ class TritonEngine:
         self.capacity = capacity
         self._spec = spec
         self._served = served
-        self._urls = tuple(urls)
-        self._patience = patience
         self._fallback = fallback
-        self._regions = Regions(shared_bytes)
-        self._connected: list[Endpoint] = []
-        self._turn = itertools.count()
-        self._out_since: dict[str, float] = {}
-        self._closed = False
+        self._servers = Servers(urls, shared_bytes, patience)
+        self._latest = LatestTerms()
 
     @property
     def lent_bytes(self) -> int:
         """Of the shared memory that is in use, in calls and by who keeps what came of them."""
-        region = self._regions.current()
+        region = self._servers.region()
         return region.lent_bytes if region else 0
 
     async def encode(self, images: Images, deadline: float) -> list[FloatArray]:
@@ -123,8 +101,13 @@ class TritonEngine:
         """See :meth:`samgate.engines.base.Engine.survivors`."""
         if "survivors" not in self._served.graphs:
             return await self._survivors_in_two_calls(embedding, prompts, min_ious, deadline)
+        terms = await self._terms(embedding, deadline)
+        if terms is None and self._fallback is not None:
+            return await self._fallback.survivors(embedding, prompts, min_ious, deadline)
+        if terms is None:
+            raise Unavailable(f"no Triton has {self._model('terms')} now")
         count = prompts.coords.shape[1]
-        inputs = _inputs(embedding[None], prompts) | {"min_ious": min_ious}
+        inputs = {"image_terms": terms[0], "image_pixels": terms[1], "min_ious": min_ious} | _prompts(prompts)
         call = self._call("survivors", inputs, {"P": count, "S": count * int((min_ious < np.inf).sum())})
         return await self._run(
             call,
@@ -135,18 +118,14 @@ class TritonEngine:
 
     async def healthy(self) -> bool:
         """Whether some server is believed to run both encoder and decoder, or there is a fallback."""
-        if self._closed:
+        if self._servers.closed:
             return False
         models = [self._model("encoder"), self._model("decoder")]
-        return self._fallback is not None or all(
-            any(endpoint.breaker(model).state is not State.OPEN for endpoint in self._endpoints()) for model in models
-        )
+        return self._fallback is not None or self._servers.believed_to_run(models)
 
     async def close(self) -> None:
         """See :meth:`samgate.engines.base.Engine.close`."""
-        self._closed = True
-        await asyncio.gather(*(endpoint.close() for endpoint in self._connected))
-        self._regions.retire()
+        await self._servers.close()
         if self._fallback is not None:
             await self._fallback.close()
 
@@ -163,6 +142,22 @@ class TritonEngine:
             lambda found: Decoded(found["low_res_masks"][0], found["iou_predictions"][0]),
             lambda engine: engine.decode(list(embeddings), prompts, deadline),
         )
+
+    async def _terms(self, embedding: FloatArray, deadline: float) -> Terms | None:
+        """None when only the fallback is left, which has its own."""
+        found = self._latest.of(embedding)
+        if found is None:
+
+            async def none(_: Engine) -> None:
+                return None
+
+            call = self._call("terms", {"image_embedding": embedding[None]}, {})
+            found = await self._run(
+                call, deadline, lambda made: (made["image_terms"][0], made["image_pixels"][0]), none
+            )
+            if found is not None:
+                self._latest.keep(embedding, found)
+        return found
 
     async def _survivors_in_two_calls(
         self, embedding: FloatArray, prompts: Prompts, min_ious: FloatArray, deadline: float
@@ -189,59 +184,15 @@ class TritonEngine:
         call: Call,
         deadline: float,
         result: Callable[[Found], T],
-        instead: Callable[[Engine], Any],
+        instead: Callable[[Engine], Awaitable[T]],
     ) -> T:
         """``call`` wherever it is answered, as ``result`` reads it; ``instead`` is what the fallback does."""
-        failed: SamgateError | None = None
-        gone: set[str] = set()
-        while not self._closed:
-            endpoint = self._choose(call.model, gone)
-            if endpoint is None:
-                if self._fallback is not None:
-                    return await instead(self._fallback)  # type: ignore[no-any-return]
-                # Counted from the first call that found nobody: later ones don't wait as long once more.
-                since = self._out_since.setdefault(call.model, time.monotonic())
-                until = min(deadline, since + self._patience.outage_s)
-                if time.monotonic() >= until:
-                    break
-                gone.clear()
-                await asyncio.sleep(_LOOK_AGAIN_S)
-                continue
-            try:
-                found = await endpoint.call(call, deadline)
-            except InferenceServerException as error:
-                failure, failed = classify(error), as_samgate_error(error, endpoint.url, call.model)
-                if failure is Failure.REFUSED or time.monotonic() >= deadline:
-                    raise failed from error
-                gone.add(endpoint.url)
-            else:
-                self._out_since.pop(call.model, None)
-                return result(found)
-        if time.monotonic() >= deadline:
-            raise DeadlineExceeded(f"the deadline passed while {call.model} was out on Triton") from failed
-        raise failed or Unavailable(f"no Triton has {call.model} now: {', '.join(url for url, _ in self._urls)}")
-
-    def _choose(self, model: str, gone: set[str]) -> Endpoint | None:
-        """Of those that may be asked, one of those with the fewest calls under way, in turn."""
-        able = [one for one in self._endpoints() if one.url not in gone and one.breaker(model).allows]
-        if not able:
-            return None
-        turn = next(self._turn)
-        return min(
-            (able[(turn + index) % len(able)] for index in range(len(able))), key=lambda endpoint: endpoint.in_flight
-        )
-
-    def _endpoints(self) -> list[Endpoint]:
-        # Channels belong to the event loop that makes them, so they wait for the first call.
-        if not self._connected and not self._closed:
-            self._connected = [
-                Endpoint(url, self._regions if here else None, self._patience.call_s) for url, here in self._urls
-            ]
-        return self._connected
+        fallback = self._fallback
+        return await self._servers.run(call, deadline, result, None if fallback is None else lambda: instead(fallback))
 
     def _runs(self, embeddings: Sequence[FloatArray], prompts: Prompts) -> list[slice]:
         """Parts of ``embeddings`` that a call can take without copying what lies in shared memory."""
-        region = self._regions.current()
+        region = self._servers.region()
         most = most_images(self._spec.shapes.decoder, prompts)
         offsets = [region.offset_of(one) if region else None for one in embeddings]
         starts = [0]
@@ -278,7 +229,11 @@ def most_images(profiles: Sequence[ShapeProfile], prompts: Prompts) -> int:
 
 
 def _inputs(embeddings: FloatArray, prompts: Prompts) -> dict[str, NDArray[Any]]:
-    return {"image_embedding": embeddings, "point_coords": prompts.coords, "point_labels": prompts.labels}
+    return {"image_embedding": embeddings} | _prompts(prompts)
+
+
+def _prompts(prompts: Prompts) -> dict[str, NDArray[Any]]:
+    return {"point_coords": prompts.coords, "point_labels": prompts.labels}
 
 
 def _joined(embeddings: Sequence[FloatArray]) -> FloatArray:

@@ -9,9 +9,10 @@ from dataclasses import replace
 from samgate.config import Settings
 from samgate.engines.base import Capacity
 from samgate.engines.load import load_embedded
-from samgate.engines.triton.engine import Patience, TritonEngine
+from samgate.engines.triton.engine import TritonEngine
 from samgate.engines.triton.region import remove_abandoned
 from samgate.engines.triton.served import ask
+from samgate.engines.triton.servers import Patience
 from samgate.errors import InvalidArgument
 from samgate.variants.spec import VariantSpec
 

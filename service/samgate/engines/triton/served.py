@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
@@ -14,11 +15,14 @@ from tritonclient.utils import InferenceServerException
 from samgate.engines.cpu import DECODE_PROMPTS, ENCODE_BATCH
 from samgate.errors import CompileError, Unavailable
 from samgate.repository.models import model_name
+from samgate.variants.detectors import DetectorSpec, detector_graph
 from samgate.variants.graphs import GRAPHS, GraphName, GraphSpec, TensorSpec, graph_specs
 from samgate.variants.spec import VariantSpec
 
+T = TypeVar("T")
+
 _REQUIRED: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder")
-_SEGEVERY: tuple[GraphName, ...] = ("survivors", "scores")
+_SEGEVERY: tuple[frozenset[GraphName], ...] = (frozenset({"terms", "survivors"}), frozenset({"scores"}))
 _POLL_S = 0.25
 _DTYPES = {DataType.TYPE_UINT8: "uint8", DataType.TYPE_INT32: "int32", DataType.TYPE_FP32: "float32"}
 
@@ -45,22 +49,56 @@ def ask(spec: VariantSpec, urls: Sequence[str], timeout_s: float, report: Callab
     Raises Unavailable when none answers, and CompileError when one has not what it should, or something else than
     another.
     """
-    answers: dict[str, Served] = {}
+    answers = _answers(spec.name, urls, timeout_s, report, lambda url, until: _ask(spec, url, until))
+    if len({(one.precision, one.graphs) for one in answers.values()}) > 1:
+        told = "; ".join(f"{url}: {one.precision}, {', '.join(sorted(one.graphs))}" for url, one in answers.items())
+        raise CompileError(f"the Triton servers differ in {spec.name}: {told}")
+    return min(answers.values(), key=lambda one: (one.instances, one.max_images))
+
+
+def ask_detector(spec: DetectorSpec, urls: Sequence[str], timeout_s: float, report: Callable[[str], None]) -> int:
+    """The input size, in pixels, of the detector that the servers at ``urls`` have. Waits and raises as :func:`ask`."""
+    answers = _answers(spec.name, urls, timeout_s, report, lambda url, until: _ask_detector(spec, url, until))
+    if len(set(answers.values())) > 1:
+        told = "; ".join(f"{url}: {side} pixels" for url, side in answers.items())
+        raise CompileError(f"the Triton servers differ in the input of {spec.name}: {told}")
+    return next(iter(answers.values()))
+
+
+def _answers(
+    name: str,
+    urls: Sequence[str],
+    timeout_s: float,
+    report: Callable[[str], None],
+    ask_one: Callable[[str, float], T],
+) -> dict[str, T]:
+    """What the servers that answer in time say, by URL: at least one does."""
+    answers: dict[str, T] = {}
     problems: dict[str, str] = {}
     until = time.monotonic() + timeout_s
     for url in urls:
-        report(f"asking Triton {url} for {spec.name}")
+        report(f"asking Triton {url} for {name}")
         try:
-            answers[url] = _ask(spec, url, until)
+            answers[url] = ask_one(url, until)
         except InferenceServerException as error:
             problems[url] = str(error.message())
     if not answers:
         told = "; ".join(f"{url}: {problem}" for url, problem in problems.items())
         raise Unavailable(f"no Triton is ready after {timeout_s:g} s ({told}); start one with: samgate triton up")
-    if len({(one.precision, one.graphs) for one in answers.values()}) > 1:
-        told = "; ".join(f"{url}: {one.precision}, {', '.join(sorted(one.graphs))}" for url, one in answers.items())
-        raise CompileError(f"the Triton servers differ in {spec.name}: {told}")
-    return min(answers.values(), key=lambda one: (one.instances, one.max_images))
+    return answers
+
+
+def _ask_detector(spec: DetectorSpec, url: str, until: float) -> int:
+    model = model_name(spec.name, "detector")
+    with InferenceServerClient(url) as client:
+        _wait_until_ready(client, model, until)
+        config = _config(client, model)
+    if config is None:
+        raise CompileError(f"Triton {url} has no {model}; see: samgate repository build --help")
+    # The side of the image, [1, S, S, 3]; any other shape fails the check.
+    side = next((int(tensor.dims[1]) for tensor in config.input if len(tensor.dims) > 1), 0)
+    _check(detector_graph(spec.sized(side)), config, url)
+    return side
 
 
 def _ask(spec: VariantSpec, url: str, until: float) -> Served:
@@ -69,8 +107,9 @@ def _ask(spec: VariantSpec, url: str, until: float) -> Served:
         graphs = graph_specs(spec)
         configs = {graph: _config(client, model_name(spec.name, graph)) for graph in GRAPHS}
     missing = [model_name(spec.name, graph) for graph in _REQUIRED if configs[graph] is None]
-    if not any(configs[graph] for graph in _SEGEVERY):
-        missing.append(" or ".join(model_name(spec.name, graph) for graph in _SEGEVERY))
+    if not any(all(configs[graph] for graph in graphs) for graphs in _SEGEVERY):
+        ways = (" and ".join(sorted(model_name(spec.name, graph) for graph in graphs)) for graphs in _SEGEVERY)
+        missing.append(" or ".join(ways))
     if missing:
         raise CompileError(f"Triton {url} has no {', '.join(missing)}; see: samgate repository build --help")
     there = {graph: config for graph, config in configs.items() if config is not None}

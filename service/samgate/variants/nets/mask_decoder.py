@@ -52,9 +52,18 @@ class MaskDecoder(nn.Module):
         Returns:
             mask tokens ``[I, P, M, C]``, image tokens ``[I, P, L, C]``, predicted IoU ``[I, P, M]``.
         """
+        tokens, image = self.transformer(self.prompt(points), image, positions)
+        mask_tokens, ious = self.ends(tokens)
+        return mask_tokens, image, ious
+
+    def prompt(self, points: Tensor) -> Tensor:
+        """The decoder's own tokens and ``points`` ``[I, P, K, C]``: ``[I, P, T, C]``."""
         own = repeat(torch.cat((self.iou_token.weight, self.mask_tokens.weight)), points)
-        tokens, image = self.transformer(torch.cat((own, points), 2), image, positions)
-        return tokens[:, :, 1 : 1 + self.masks], image, self.iou_prediction_head(tokens[:, :, 0])
+        return torch.cat((own, points), 2)
+
+    def ends(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens ``[I, P, T, C]`` at the end → mask tokens ``[I, P, M, C]`` and predicted IoU ``[I, P, M]``."""
+        return tokens[:, :, 1 : 1 + self.masks], self.iou_prediction_head(tokens[:, :, 0])
 
     def upscale(self, tokens: Tensor, image: Tensor) -> Tensor:
         """Mask tokens ``[I, P, M, C]`` and image tokens ``[I, P, H², C]`` → logits ``[I, P, M, 4H, 4H]``.
@@ -62,9 +71,14 @@ class MaskDecoder(nn.Module):
         A transposed convolution whose stride is its kernel is one matrix product a pixel, so the pixels stay where they
         are, as a tree of 2 × 2 children, until there are only M channels left to bring in order.
         """
+        first = cast("_Upscaling", tuple(self.output_upscaling))[0]
+        return self.masks_of(tokens, _children(first, reshape(image, 0, -1, self.dim)))
+
+    def masks_of(self, tokens: Tensor, x: Tensor) -> Tensor:
+        """The rest of :meth:`upscale` after its first layer, which has made ``x`` ``[I, P·4H², C/4]``."""
         size = self.embedding_size
-        first, norm, _, second, _ = cast("_Upscaling", tuple(self.output_upscaling))
-        x = F.gelu(norm(_children(first, reshape(image, 0, -1, self.dim))))
+        _, norm, _, second, _ = cast("_Upscaling", tuple(self.output_upscaling))
+        x = F.gelu(norm(x))
         x = reshape(F.gelu(_children(second, x)), 0, -1, 16 * size * size, self.dim // 8)
         hyper = torch.stack([mlp(tokens[:, :, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], 2)
         logits = reshape(hyper @ x.transpose(-2, -1), 0, -1, size, size, 2, 2, 2, 2)
@@ -72,9 +86,13 @@ class MaskDecoder(nn.Module):
         return reshape(logits, 0, -1, self.masks, 4 * size, 4 * size)
 
 
+def child_weight(conv: nn.ConvTranspose2d) -> Tensor:
+    """Of a 2 × 2 transposed convolution of stride 2 as one matrix product a pixel: ``[4·out, in]``, the four pixels
+    that it makes of each row by row."""
+    return conv.weight.permute(2, 3, 1, 0).reshape(4 * conv.out_channels, conv.in_channels)
+
+
 def _children(conv: nn.ConvTranspose2d, x: Tensor) -> Tensor:
-    """``[I, pixels, in]`` → ``[I, pixels·4, out]``: the four pixels, row by row, that a 2 × 2 transposed convolution of
-    stride 2 makes of each."""
-    weight = conv.weight.permute(2, 3, 1, 0).reshape(4 * conv.out_channels, conv.in_channels)
+    """``[I, pixels, in]`` → ``[I, pixels·4, out]``."""
     bias = conv.bias.repeat(4) if conv.bias is not None else None
-    return reshape(F.linear(x, weight, bias), 0, -1, conv.out_channels)
+    return reshape(F.linear(x, child_weight(conv), bias), 0, -1, conv.out_channels)

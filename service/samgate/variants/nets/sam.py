@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from samgate.variants.nets.factored import ImageTerms, PromptTerms
 from samgate.variants.nets.layers import reshape
 from samgate.variants.nets.mask_decoder import MaskDecoder
 from samgate.variants.nets.prompt_encoder import PromptEncoder
@@ -119,28 +120,56 @@ class ScoresGraph(DecoderGraph):
         return ious
 
 
-class SurvivorsGraph(DecoderGraph):
+class TermsGraph(nn.Module):
+    """What SegEvery needs of an image beside its prompts; see :mod:`samgate.variants.nets.factored`."""
+
+    def __init__(self, sam: Sam) -> None:
+        super().__init__()
+        self.prompts = sam.prompt_encoder
+        self.terms = ImageTerms(sam.mask_decoder)
+
+    def forward(self, image_embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Embedding ``[1, C, H, H]`` → ``image_terms`` ``[1, n, H²]`` and ``image_pixels`` ``[1, H², C]``."""
+        image = image_embedding.flatten(2).transpose(1, 2) + self.prompts.no_mask()
+        return self.terms(image, self.prompts.pe_layer.grid(self.prompts.embedding_size))  # type: ignore[no-any-return]
+
+
+class SurvivorsGraph(nn.Module):
     """The decoder for SegEvery, in two stages: masks are made only for prompts of which one is good enough, and only
     those that are come back. One image; most of what it decodes is of no use.
+
+    Args:
+        sam: the loaded network.
+        points: K of every prompt.
     """
 
-    def forward(  # type: ignore[override]
-        self, image_embedding: Tensor, point_coords: Tensor, point_labels: Tensor, min_ious: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """As :class:`DecoderGraph` with I = 1, and:
+    def __init__(self, sam: Sam, points: int) -> None:
+        super().__init__()
+        self.prompts = sam.prompt_encoder
+        self.decoder = sam.mask_decoder
+        self.terms = PromptTerms(sam.mask_decoder, 1 + sam.mask_decoder.masks + points)
 
+    def forward(
+        self, image_terms: Tensor, image_pixels: Tensor, point_coords: Tensor, point_labels: Tensor, min_ious: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """
         Args:
+            image_terms, image_pixels: of :class:`TermsGraph`.
+            point_coords, point_labels: as those of :class:`DecoderGraph` with I = 1.
             min_ious: ``[M]``, by mask token; a mask survives if its predicted IoU is above.
 
         Returns:
             S surviving masks as low-res logits ``[S, 4H, 4H]``, ordered by prompt and token; int32 ``[S, 2]``, the
             prompt of each and its mask token; predicted IoU ``[1, P, M]``.
         """
-        tokens, image, ious = self._attend(image_embedding, point_coords, point_labels, self.prompts.no_mask())
+        prompt = self.decoder.prompt(self.prompts.points(point_coords, point_labels))[0]
+        positions = self.prompts.pe_layer.grid(self.prompts.embedding_size)
+        tokens, image = self.terms.attend(image_terms, prompt, positions)
+        tokens, ious = self.decoder.ends(tokens.unsqueeze(0))
         survives = (ious[0] > min_ious).to(torch.int32)
         wanted = survives.amax(1)
         prompts = wanted.nonzero().flatten()
-        masks = self.decoder.upscale(tokens[:, prompts], image[:, prompts])[0]
+        masks = self.terms.upscale(tokens[0, prompts], image.of(prompts), image_pixels)
         kept = survives.nonzero()
         # Where each survivor's prompt lies among the wanted ones.
         rank = (wanted.cumsum(0) - 1).to(torch.int64)[kept[:, 0]]
