@@ -69,7 +69,7 @@ class FakeGateway(segmentation_pb2_grpc.SegmentationServicer):
         while self.endless and context.is_active():
             time.sleep(0.01)
         found = pb.EverythingMask(mask=pb.Mask(packed_bits=b"\x80"))
-        yield pb.SegmentEverythingResponse(masks=pb.EverythingMasks(masks=[found]))
+        yield pb.SegmentEverythingResponse(masks=pb.EverythingMasks(masks=[found], width=3, height=2))
         yield pb.SegmentEverythingResponse(summary=pb.EverythingSummary(mask_count=1, width=3, height=2))
 
     def Embed(self, request: pb.EmbedRequest, context: Any) -> pb.EmbedResponse:

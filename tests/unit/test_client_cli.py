@@ -45,6 +45,7 @@ class ScriptedClient(Client):
         super().__init__("nowhere")
         self.asked: dict[str, Any] = {}
         self.size = SIZE
+        self.complete = True
 
     def segment(self, image: Any, **options: Any) -> Segmentation:
         self.asked = {"image": image, **options}
@@ -54,7 +55,8 @@ class ScriptedClient(Client):
     def everything(self, image: Any, **options: Any) -> Everything:
         self.asked = {"image": image, **options}
         options["on_progress"](Progress(1, 4, 0))
-        return Everything((EverythingMask(mask(Format.RLE), (1.0, 2.0), (0, 0, 9, 6)),), SIZE, INFO)
+        found = EverythingMask(mask(Format.RLE), (1.0, 2.0), (0, 0, 9, 6))
+        return Everything((found,), SIZE, INFO, self.complete, options["strategy"], 3)
 
 
 def pixels(size: tuple[int, int] = SIZE) -> np.ndarray:
@@ -211,7 +213,7 @@ def test_everything_writes_upstreams_records(
     masks, figures = tmp_path / "masks.json", tmp_path / "figures.json"
     flags = ("--points-per-side", 8, "--pred-iou-thresh", 0, "--max-masks", 3)
     assert run("everything", "dog.jpg", "-o", masks, "--json", figures, *flags) == 0
-    expected = {"points_per_side": 8, "pred_iou_thresh": 0.0, "max_masks": 3}
+    expected = {"points_per_side": 8, "pred_iou_thresh": 0.0, "max_masks": 3, "strategy": "grid", "anytime": False}
     assert expected.items() <= client.asked.items()
     assert "box_nms_thresh" not in client.asked
     (record,) = json.loads(masks.read_text())
@@ -220,9 +222,23 @@ def test_everything_writes_upstreams_records(
     assert "1 mask\n" in capsys.readouterr().out
 
 
+def test_everything_passes_on_a_strategy_and_says_what_is_missing(
+    client: ScriptedClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client.complete = False
+    assert run("everything", "dog.jpg", "--strategy", "auto", "--anytime", "--conf", 0.3, "--json", "-") == 0
+    assert {"strategy": "auto", "anytime": True, "conf": 0.3}.items() <= client.asked.items()
+    told = capsys.readouterr()
+    figures = json.loads(told.out)
+    assert (figures["strategy"], figures["complete"], figures["prompts"]) == ("auto", False, 3)
+    assert "1 mask, of the 3 prompts that there was time for" in told.err
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
+        (["--strategy", "all"], "invalid choice: 'all' (choose from"),
+        (["--coarse-factor", "0"], "--coarse-factor takes a whole number of at least 1, got '0'"),
         (["--points-per-side", "0"], "--points-per-side takes a whole number of at least 1, got '0'"),
         (["--max-masks", "1.5"], "--max-masks takes a whole number of at least 0, got '1.5'"),
         (["--box-nms-thresh", "-1"], "--box-nms-thresh takes a number of at least 0, got '-1'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,15 @@ from samgate.client import EmbeddedImage, Format, Handle, Selection, messages, p
 from samgate.client.generator import run_lengths
 from samgate.client.images import RAW_MAX_BYTES, image_message
 from samgate.client.prompts import one_or_many
-from samgate.client.results import AnswerInfo, Decision, EverythingMask, EverythingSummary, Progress, Timings
+from samgate.client.results import (
+    AnswerInfo,
+    Decision,
+    EverythingMask,
+    EverythingSummary,
+    Progress,
+    Retraction,
+    Timings,
+)
 from samgate.domain import BoolArray, Rle
 from samgate.errors import InvalidArgument, SamgateError
 from samgate.imaging import formats
@@ -50,8 +59,9 @@ def mask_message(mask: BoolArray, form: Format) -> pb.Mask:
 
 def test_the_public_names_are_these_and_exist() -> None:
     names = """AnswerInfo AsyncClient Client Decision EmbeddedImage Everything EverythingEvent EverythingMask
-    EverythingSummary Format GridOptions Handle ImageLike Mask OperatingPointInfo Priority Progress Prompt
-    SamAutomaticMaskGenerator SamPredictor Segmentation Selection Timings VariantInfo prompt"""
+    EverythingOptions EverythingSummary Format GridOptions Handle ImageLike Mask OperatingPointInfo Priority Progress
+    Prompt Retraction SamAutomaticMaskGenerator SamPredictor Segmentation Selection Strategy Timings VariantInfo
+    prompt"""
     assert samgate.client.__all__ == names.split()
     assert all(hasattr(samgate.client, name) for name in names.split())
 
@@ -174,6 +184,22 @@ def test_grid_parameters_left_out_stay_unset() -> None:
             messages.everything_request(b"x", wrong, "rle", ANY)  # type: ignore[arg-type]
 
 
+def test_parameters_go_to_their_strategys_message() -> None:
+    options: messages.EverythingOptions = {"points_per_side": 8, "coarse_factor": 2, "iou": 0.5, "spacing": 3}
+    request = messages.everything_request(b"x", options, "rle", ANY, "auto", True)
+    assert (request.strategy, request.anytime) == (pb.STRATEGY_AUTO, True)
+    assert request.grid == pb.GridParameters(points_per_side=8)
+    assert request.hierarchical == pb.HierarchicalParameters(coarse_factor=2)
+    assert request.object_aware == pb.ObjectAwareParameters(iou=0.5)
+    assert request.aop == pb.AopParameters(spacing=3)
+    plain = messages.everything_request(b"x", {}, "rle", ANY)
+    assert (plain.strategy, plain.anytime, plain.HasField("object_aware")) == (pb.STRATEGY_GRID, False, False)
+    with pytest.raises(InvalidArgument, match=r"^hierarchical: .*coarse_factor"):
+        messages.everything_request(b"x", {"coarse_factor": -1}, "rle", ANY)
+    with pytest.raises(InvalidArgument, match=r"strategy: must be one of grid, .*, auto, is 'all'"):
+        messages.everything_request(b"x", {}, "rle", ANY, "all")
+
+
 @pytest.mark.parametrize("form", [form for form in Format if form is not Format.LOW_RES_LOGITS])
 def test_masks_of_every_format_are_decoded(form: Format) -> None:
     mask = disc()
@@ -206,25 +232,45 @@ def test_logits_alone_hold_no_mask() -> None:
 
 
 def test_everything_is_read_to_its_summary() -> None:
-    mask, reader, collector = disc(), messages.EverythingReader(Format.PACKED_BITS), messages.EverythingCollector()
+    progress: list[Progress] = []
+    shown: list[tuple[int, ...]] = []
+    mask = disc()
+    collector = messages.EverythingCollector(progress.append, lambda masks: shown.append(tuple(m.id for m in masks)))
     found = pb.EverythingMask(
         mask=mask_message(mask, Format.PACKED_BITS),
         point=pb.Point(x=1.5, y=2.5),
         crop_box=pb.Box(x0=0, y0=0, x1=53, y1=37),
     )
+
+    def one(number: int, iou: float) -> pb.EverythingMask:
+        found.id, found.mask.predicted_iou = number, iou
+        return pb.EverythingMask.FromString(found.SerializeToString())
+
+    def changed(masks: list[pb.EverythingMask], retracted: Sequence[int] = ()) -> pb.EverythingMasks:
+        return pb.EverythingMasks(masks=masks, retracted=retracted, width=53, height=37)
+
     answers = [
         pb.SegmentEverythingResponse(progress=pb.Progress(prompts_done=1, prompts_total=4, candidates=2)),
-        pb.SegmentEverythingResponse(masks=pb.EverythingMasks(masks=[found])),
-        pb.SegmentEverythingResponse(masks=pb.EverythingMasks(masks=[found])),
-        pb.SegmentEverythingResponse(summary=pb.EverythingSummary(mask_count=2, width=53, height=37)),
+        pb.SegmentEverythingResponse(masks=changed([one(0, 0.8), one(1, 0.9)])),
+        pb.SegmentEverythingResponse(masks=changed([one(2, 0.9)], retracted=[0])),
+        pb.SegmentEverythingResponse(
+            summary=pb.EverythingSummary(
+                mask_count=2, width=53, height=37, complete=True, strategy=pb.STRATEGY_AUTO, prompts_done=7
+            )
+        ),
     ]
     with pytest.raises(SamgateError, match="without a summary"):
         collector.everything()
-    events = [event for answer in answers for event in reader.read(answer)]
-    assert [type(event) for event in events] == [Progress, EverythingMask, EverythingMask, EverythingSummary]
-    for event in events:
-        collector.add(event)
+    told = [messages.read_everything(answer, Format.PACKED_BITS) for answer in answers]
+    kinds = [type(event) for events in told for event in events]
+    assert kinds == [Progress, EverythingMask, EverythingMask, Retraction, EverythingMask, EverythingSummary]
+    for events in told:
+        collector.add(events)
+    assert progress == [Progress(1, 4, 2)]
+    assert shown == [(1, 0), (1, 2)]
     everything = collector.everything()
+    assert [one.id for one in everything.masks] == [1, 2]
+    assert (everything.complete, everything.strategy, everything.prompts_done) == (True, "auto", 7)
     assert everything.size == (37, 53)
     first = everything.masks[0]
     assert (first.point, first.crop_box) == ((1.5, 2.5), (0, 0, 53, 37))

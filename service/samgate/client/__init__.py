@@ -11,7 +11,7 @@ from __future__ import annotations
 from samgate.client.aio import AsyncClient
 from samgate.client.generator import SamAutomaticMaskGenerator
 from samgate.client.images import ImageLike
-from samgate.client.messages import GridOptions, Priority
+from samgate.client.messages import EverythingOptions, GridOptions, Priority, Strategy
 from samgate.client.predictor import SamPredictor
 from samgate.client.prompts import prompt
 from samgate.client.results import (
@@ -26,6 +26,7 @@ from samgate.client.results import (
     Mask,
     OperatingPointInfo,
     Progress,
+    Retraction,
     Segmentation,
     Timings,
     VariantInfo,
@@ -42,6 +43,7 @@ __all__ = [
     "Everything",
     "EverythingEvent",
     "EverythingMask",
+    "EverythingOptions",
     "EverythingSummary",
     "Format",
     "GridOptions",
@@ -52,10 +54,12 @@ __all__ = [
     "Priority",
     "Progress",
     "Prompt",
+    "Retraction",
     "SamAutomaticMaskGenerator",
     "SamPredictor",
     "Segmentation",
     "Selection",
+    "Strategy",
     "Timings",
     "VariantInfo",
     "prompt",

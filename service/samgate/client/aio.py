@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
@@ -23,7 +24,6 @@ from samgate.client.results import (
     EmbeddedImage,
     Everything,
     EverythingEvent,
-    Progress,
     Segmentation,
     VariantInfo,
 )
@@ -114,57 +114,45 @@ class AsyncClient:
         self,
         image: ImageLike,
         *,
-        on_progress: Callable[[Progress], None] | None = None,
+        strategy: messages.Strategy | str = messages.Strategy.GRID,
+        anytime: bool = False,
+        on_progress: messages.OnProgress | None = None,
+        on_masks: messages.OnMasks | None = None,
         format: Format | str = Format.RLE,  # noqa: A002 - the contract's name
         variant: str = "",
         min_accuracy: float = 0.0,
         timeout_s: float | None = None,
-        **grid: Unpack[messages.GridOptions],
+        **options: Unpack[messages.EverythingOptions],
     ) -> Everything:
         """As :meth:`samgate.client.Client.everything`."""
-        collector = messages.EverythingCollector()
-        async with aclosing(
-            self.everything_events(
-                image, format=format, variant=variant, min_accuracy=min_accuracy, timeout_s=timeout_s, **grid
-            )
-        ) as events:
-            async for event in events:
-                if isinstance(event, Progress) and on_progress is not None:
-                    on_progress(event)
-                collector.add(event)
+        collector = messages.EverythingCollector(on_progress, on_masks)
+        choice = messages.Choice(variant, min_accuracy)
+        ask = partial(messages.everything_request, image, options, format, choice, strategy, anytime)
+        async with aclosing(self._messages(ask, Format(format), timeout_s)) as answers:
+            async for events in answers:
+                collector.add(events)
         return collector.everything()
 
     async def everything_events(
         self,
         image: ImageLike,
         *,
+        strategy: messages.Strategy | str = messages.Strategy.GRID,
+        anytime: bool = False,
         format: Format | str = Format.RLE,  # noqa: A002 - the contract's name
         variant: str = "",
         min_accuracy: float = 0.0,
         timeout_s: float | None = None,
-        **grid: Unpack[messages.GridOptions],
+        **options: Unpack[messages.EverythingOptions],
     ) -> AsyncGenerator[EverythingEvent, None]:
         """As :meth:`samgate.client.Client.everything_events`. Leaving ``async for`` early cancels the call only when
         the generator is closed: use :func:`contextlib.aclosing`."""
-        attempts = self._attempts(timeout_s, channel.DEFAULT_EVERYTHING_TIMEOUT_S)
         choice = messages.Choice(variant, min_accuracy)
-        request = await asyncio.to_thread(messages.everything_request, image, grid, format, choice)
-        while True:
-            call = self._stub().SegmentEverything(request, timeout=attempts.remaining_s())
-            reader, begun = messages.EverythingReader(Format(format)), False
-            try:
-                async for answer in call:
-                    begun = True
-                    for event in reader.read(answer):
-                        yield event
-                return
-            except grpc.aio.AioRpcError as error:
-                # What was delivered can't be taken back, so that only calls without an answer yet are tried again.
-                if begun:
-                    raise from_rpc_error(error) from error
-                await _pause_or_raise(attempts, error)
-            finally:
-                call.cancel()
+        ask = partial(messages.everything_request, image, options, format, choice, strategy, anytime)
+        async with aclosing(self._messages(ask, Format(format), timeout_s)) as answers:
+            async for events in answers:
+                for event in events:
+                    yield event
 
     async def variants(self, *, timeout_s: float | None = None) -> list[VariantInfo]:
         """As :meth:`samgate.client.Client.variants`."""
@@ -199,6 +187,27 @@ class AsyncClient:
     def _attempts(self, timeout_s: float | None, usual_s: float = channel.DEFAULT_TIMEOUT_S) -> Attempts:
         asked_s = self._timeout_s if timeout_s is None else timeout_s
         return Attempts(self._policy, usual_s if asked_s is None else asked_s)
+
+    async def _messages(
+        self, ask: Callable[[], pb.SegmentEverythingRequest], asked: Format, timeout_s: float | None
+    ) -> AsyncGenerator[list[EverythingEvent], None]:
+        attempts = self._attempts(timeout_s, channel.DEFAULT_EVERYTHING_TIMEOUT_S)
+        request = await asyncio.to_thread(ask)
+        while True:
+            call = self._stub().SegmentEverything(request, timeout=attempts.remaining_s())
+            begun = False
+            try:
+                async for answer in call:
+                    begun = True
+                    yield messages.read_everything(answer, asked)
+                return
+            except grpc.aio.AioRpcError as error:
+                # What was delivered can't be taken back, so that only calls without an answer yet are tried again.
+                if begun:
+                    raise from_rpc_error(error) from error
+                await _pause_or_raise(attempts, error)
+            finally:
+                call.cancel()
 
     async def _call(
         self, method: grpc.aio.UnaryUnaryMultiCallable[Request, Answer], request: Request, attempts: Attempts

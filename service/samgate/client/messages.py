@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
+from google.protobuf.message import Message
 
 from samgate.api.v1 import segmentation_pb2 as pb
 from samgate.client import results
@@ -17,6 +18,7 @@ from samgate.domain import FloatArray, Format, Polygon, Prompt, Rle, Selection
 from samgate.errors import InvalidArgument, SamgateError
 
 E = TypeVar("E", bound=StrEnum)
+M = TypeVar("M", bound=Message)
 
 
 class Priority(StrEnum):
@@ -26,8 +28,20 @@ class Priority(StrEnum):
     BULK = "bulk"
 
 
+class Strategy(StrEnum):
+    """Which prompts find the masks of SegEvery: upstream's grid of points, TinySAM's two stages, a detector's boxes
+    (MobileSAMv2), AoP-SAM's points, or as much of the grid as there is time for."""
+
+    GRID = "grid"
+    HIERARCHICAL = "hierarchical"
+    OBJECT_AWARE = "object_aware"
+    AOP = "aop"
+    AUTO = "auto"
+
+
 class GridOptions(TypedDict, total=False):
-    """The parameters of SegEvery; those left out have the server's defaults, which are upstream's."""
+    """The parameters of SegEvery's grid, and the filters of all strategies that prompt with points; those left out have
+    the server's defaults, which are upstream's."""
 
     points_per_side: int
     pred_iou_thresh: float
@@ -40,6 +54,20 @@ class GridOptions(TypedDict, total=False):
     crop_n_points_downscale_factor: int
     min_mask_region_area: int
     max_masks: int
+
+
+class EverythingOptions(GridOptions, total=False):
+    """And those of the other strategies, for the one that is asked for; defaults are their papers'."""
+
+    high_score_thresh: float
+    coarse_factor: int
+    conf: float
+    iou: float
+    max_detections: int
+    smoothing_sigma: float
+    confidence_thresh: float
+    spacing: int
+    elimination_factor: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +102,30 @@ def segment_request(
 
 
 def everything_request(
-    image: ImageLike, grid: GridOptions, mask_format: Format | str, choice: Choice
+    image: ImageLike,
+    options: EverythingOptions,
+    mask_format: Format | str,
+    choice: Choice,
+    strategy: Strategy | str = Strategy.GRID,
+    anytime: bool = False,
 ) -> pb.SegmentEverythingRequest:
-    """Raises :class:`~samgate.errors.InvalidArgument` for an unknown format, an unusable image or a grid parameter
-    that doesn't exist or has the wrong type or sign."""
-    try:
-        parameters = pb.GridParameters(**grid)
-    except (TypeError, ValueError) as error:
-        raise InvalidArgument("grid", f"{grid} is not usable: {error}") from error
-    return pb.SegmentEverythingRequest(
+    """Raises :class:`~samgate.errors.InvalidArgument` for an unknown strategy or format, an unusable image or a
+    parameter that doesn't exist or has the wrong type or sign."""
+    given = dict(options)
+    request = pb.SegmentEverythingRequest(
         image=image_message(image),
-        grid=parameters,
+        hierarchical=_parameters(pb.HierarchicalParameters, "hierarchical", given),
+        object_aware=_parameters(pb.ObjectAwareParameters, "object_aware", given),
+        aop=_parameters(pb.AopParameters, "aop", given),
         format=_format(mask_format),
         variant=choice.variant,
         min_accuracy=choice.min_accuracy,
+        strategy=pb.Strategy.Value(f"STRATEGY_{_member(Strategy, 'strategy', strategy).name}"),
+        anytime=anytime,
     )
+    # What is left is the grid's, or wrong.
+    request.grid.CopyFrom(_made(pb.GridParameters, "grid", given))
+    return request
 
 
 def embed_request(image: ImageLike, choice: Choice) -> pb.EmbedRequest:
@@ -148,53 +185,101 @@ def read_variants(answer: pb.ListVariantsResponse) -> list[results.VariantInfo]:
     ]
 
 
-class EverythingReader:
-    """Events of one SegmentEverything call. Masks are held back for the summary, which follows them at once and has
-    the size that polygons and packed bits need."""
+def read_everything(answer: pb.SegmentEverythingResponse, asked: Format) -> list[results.EverythingEvent]:
+    """What one message of a SegmentEverything call, for masks in the format ``asked``, tells: progress, what is
+    retracted and then each new mask, or the summary."""
+    match answer.WhichOneof("event"):
+        case "progress":
+            done = answer.progress
+            return [results.Progress(done.prompts_done, done.prompts_total, done.candidates)]
+        case "masks":
+            change = answer.masks
+            retracted = [results.Retraction(tuple(change.retracted))] if change.retracted else []
+            return [*retracted, *(_found(found, (change.height, change.width), asked) for found in change.masks)]
+        case "summary":
+            summary = answer.summary
+            return [
+                results.EverythingSummary(
+                    mask_count=summary.mask_count,
+                    size=(summary.height, summary.width),
+                    info=_info(summary.info),
+                    complete=summary.complete,
+                    strategy=pb.Strategy.Name(summary.strategy).removeprefix("STRATEGY_").lower(),
+                    prompts_done=summary.prompts_done,
+                )
+            ]
+    return []
 
-    def __init__(self, asked: Format) -> None:
-        self._format = asked
-        self._held: list[pb.EverythingMask] = []
 
-    def read(self, answer: pb.SegmentEverythingResponse) -> Iterator[results.EverythingEvent]:
-        """What ``answer`` completes: progress, or each mask and then the summary."""
-        match answer.WhichOneof("event"):
-            case "progress":
-                done = answer.progress
-                yield results.Progress(done.prompts_done, done.prompts_total, done.candidates)
-            case "masks":
-                self._held.extend(answer.masks.masks)
-            case "summary":
-                size = (answer.summary.height, answer.summary.width)
-                for held in self._held:
-                    yield results.EverythingMask(
-                        mask=_mask(held.mask, size, self._format),
-                        point=(held.point.x, held.point.y),
-                        crop_box=_box(held.crop_box),
-                    )
-                yield results.EverythingSummary(answer.summary.mask_count, size, _info(answer.summary.info))
+OnProgress = Callable[[results.Progress], None]
+OnMasks = Callable[[tuple[results.EverythingMask, ...]], None]
 
 
 class EverythingCollector:
-    """Adds up events to an :class:`~samgate.client.results.Everything`."""
+    """Adds up the messages of a call to an :class:`~samgate.client.results.Everything`.
 
-    def __init__(self) -> None:
-        self._masks: list[results.EverythingMask] = []
+    ``on_progress`` is told of progress, ``on_masks``, whenever there were new masks, all that there are by then, best
+    predicted first.
+    """
+
+    def __init__(self, on_progress: OnProgress | None = None, on_masks: OnMasks | None = None) -> None:
+        self._on_progress, self._on_masks = on_progress, on_masks
+        self._masks: dict[int, results.EverythingMask] = {}
         self._summary: results.EverythingSummary | None = None
 
-    def add(self, event: results.EverythingEvent) -> None:
-        """Takes note of a mask or the summary."""
-        match event:
-            case results.EverythingMask():
-                self._masks.append(event)
-            case results.EverythingSummary():
-                self._summary = event
+    @property
+    def masks(self) -> tuple[results.EverythingMask, ...]:
+        """Those so far, best predicted first."""
+        return tuple(sorted(self._masks.values(), key=lambda found: (-found.mask.predicted_iou, found.id)))
+
+    def add(self, events: Sequence[results.EverythingEvent]) -> None:
+        """Takes note of what one message told."""
+        changed = False
+        for event in events:
+            match event:
+                case results.Progress():
+                    if self._on_progress is not None:
+                        self._on_progress(event)
+                case results.Retraction():
+                    for number in event.ids:
+                        self._masks.pop(number, None)
+                    changed = True
+                case results.EverythingMask():
+                    self._masks[event.id] = event
+                    changed = True
+                case results.EverythingSummary():
+                    self._summary = event
+        if changed and self._on_masks is not None:
+            self._on_masks(self.masks)
 
     def everything(self) -> results.Everything:
         """The result. Raises :class:`~samgate.errors.SamgateError` if the stream ended before its summary."""
-        if self._summary is None:
+        end = self._summary
+        if end is None:
             raise SamgateError("the server ended the answer without a summary")
-        return results.Everything(tuple(self._masks), self._summary.size, self._summary.info)
+        return results.Everything(self.masks, end.size, end.info, end.complete, end.strategy, end.prompts_done)
+
+
+def _found(found: pb.EverythingMask, size: tuple[int, int], asked: Format) -> results.EverythingMask:
+    return results.EverythingMask(
+        mask=_mask(found.mask, size, asked),
+        point=(found.point.x, found.point.y),
+        crop_box=_box(found.crop_box),
+        id=found.id,
+    )
+
+
+def _parameters(kind: type[M], name: str, given: dict[str, Any]) -> M | None:
+    """Those of ``given`` that are fields of ``kind``, which are taken out; None without any."""
+    own = {field: given.pop(field) for field in list(given) if field in kind.DESCRIPTOR.fields_by_name}
+    return _made(kind, name, own) if own else None
+
+
+def _made(kind: type[M], name: str, given: dict[str, Any]) -> M:
+    try:
+        return kind(**given)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(name, f"{given} is not usable: {error}") from error
 
 
 def _member(enum: type[E], name: str, value: E | str) -> E:
@@ -278,6 +363,7 @@ def _info(info: pb.AnswerInfo) -> results.AnswerInfo:
             decode_ms=spent.decode_ms,
             masks_ms=spent.masks_ms,
             total_ms=spent.total_ms,
+            detect_ms=spent.detect_ms,
         ),
         decision=results.Decision(
             reason=pb.Reason.Name(info.decision.reason).removeprefix("REASON_").lower(),

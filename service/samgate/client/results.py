@@ -17,7 +17,7 @@ class Handle:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Milliseconds the server spent by stage; of SegEvery, sums over its chunks."""
+    """Milliseconds the server spent by stage; of SegEvery, sums over its chunks. ``detect_ms`` is a detector's."""
 
     imaging_ms: float
     queue_ms: float
@@ -25,6 +25,7 @@ class Timings:
     decode_ms: float
     masks_ms: float
     total_ms: float
+    detect_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class Segmentation:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a SegEvery call is: point prompts decoded, and masks that passed the filters so far."""
+    """How far a SegEvery call is: prompts decoded, those that are known by now, and masks that passed the filters."""
 
     prompts_done: int
     prompts_total: int
@@ -138,32 +139,49 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class EverythingMask:
-    """A mask, the point (x, y) that found it and the crop (x0, y0, x1, y1), exclusive, it was found in."""
+    """A mask, the point (x, y) that found it (a box's centre if that did) and the crop (x0, y0, x1, y1), exclusive, it
+    was found in. ``id`` is its own in this call."""
 
     mask: Mask
     point: tuple[float, float]
     crop_box: tuple[int, int, int, int]
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Retraction:
+    """Masks of these ``ids``, sent earlier by an anytime call, no longer count: better ones have replaced them."""
+
+    ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class EverythingSummary:
-    """The end of a SegEvery call."""
+    """The end of a SegEvery call: how many masks there are now, whether all prompts were decoded, of which strategy,
+    and how many."""
 
     mask_count: int
     size: tuple[int, int]
     info: AnswerInfo
+    complete: bool = True
+    strategy: str = "grid"
+    prompts_done: int = 0
 
 
-EverythingEvent = Progress | EverythingMask | EverythingSummary
+EverythingEvent = Progress | EverythingMask | Retraction | EverythingSummary
 
 
 @dataclass(frozen=True, slots=True)
 class Everything:
-    """All masks of an image of ``size``, in descending order of predicted IoU."""
+    """The masks of an image of ``size``, in descending order of predicted IoU: all that ``strategy`` finds where
+    ``complete``, else those that an anytime call has found by its deadline with ``prompts_done`` prompts."""
 
     masks: tuple[EverythingMask, ...]
     size: tuple[int, int]
     info: AnswerInfo
+    complete: bool = True
+    strategy: str = "grid"
+    prompts_done: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
@@ -23,7 +23,6 @@ from samgate.client.results import (
     EmbeddedImage,
     Everything,
     EverythingEvent,
-    Progress,
     Segmentation,
     VariantInfo,
 )
@@ -133,40 +132,51 @@ class Client:
         self,
         image: ImageLike,
         *,
-        on_progress: Callable[[Progress], None] | None = None,
+        strategy: messages.Strategy | str = messages.Strategy.GRID,
+        anytime: bool = False,
+        on_progress: messages.OnProgress | None = None,
+        on_masks: messages.OnMasks | None = None,
         format: Format | str = Format.RLE,  # noqa: A002 - the contract's name
         variant: str = "",
         min_accuracy: float = 0.0,
         timeout_s: float | None = None,
-        **grid: Unpack[messages.GridOptions],
+        **options: Unpack[messages.EverythingOptions],
     ) -> Everything:
-        """SegEvery: all masks of ``image``. ``grid`` takes the parameters of upstream's automatic mask generator, and
-        ``max_masks``. Masks can be asked for in any format but ``low_res_logits``."""
-        collector = messages.EverythingCollector()
-        with closing(
-            self.everything_events(
-                image, format=format, variant=variant, min_accuracy=min_accuracy, timeout_s=timeout_s, **grid
-            )
-        ) as events:
-            for event in events:
-                if isinstance(event, Progress) and on_progress is not None:
-                    on_progress(event)
-                collector.add(event)
+        """SegEvery: all masks of ``image``, in any format but ``low_res_logits``.
+
+        Args:
+            strategy: ``grid``, ``hierarchical``, ``object_aware``, ``aop`` or ``auto``.
+            anytime: let masks come while they are found, and take those that there are at the deadline, where others
+                raise DeadlineExceeded; ``auto`` always does. The result says whether it is ``complete``.
+            on_progress: told how far the call is.
+            on_masks: told, whenever there are new masks, all that there are by then, best predicted first.
+            options: the parameters of the strategy, by their names in :class:`EverythingOptions`.
+        """
+        collector = messages.EverythingCollector(on_progress, on_masks)
+        choice = messages.Choice(variant, min_accuracy)
+        request = messages.everything_request(image, options, format, choice, strategy, anytime)
+        with closing(self._messages(request, Format(format), timeout_s)) as answers:
+            for events in answers:
+                collector.add(events)
         return collector.everything()
 
     def everything_events(
         self,
         image: ImageLike,
         *,
+        strategy: messages.Strategy | str = messages.Strategy.GRID,
+        anytime: bool = False,
         format: Format | str = Format.RLE,  # noqa: A002 - the contract's name
         variant: str = "",
         min_accuracy: float = 0.0,
         timeout_s: float | None = None,
-        **grid: Unpack[messages.GridOptions],
+        **options: Unpack[messages.EverythingOptions],
     ) -> Generator[EverythingEvent, None, None]:
-        """:meth:`everything` as it happens: progress, then masks, then the summary. Closing the generator (or leaving
-        it to the garbage collector) cancels the call, and the server stops working on it."""
-        request = messages.everything_request(image, grid, format, messages.Choice(variant, min_accuracy))
+        """:meth:`everything` as it happens: progress, then masks, then the summary; of an anytime call, masks and
+        retractions while it goes on. Closing the generator (or leaving it to the garbage collector) cancels the call,
+        and the server stops working on it."""
+        choice = messages.Choice(variant, min_accuracy)
+        request = messages.everything_request(image, options, format, choice, strategy, anytime)
         return self._events(request, Format(format), timeout_s)
 
     def variants(self, *, timeout_s: float | None = None) -> list[VariantInfo]:
@@ -222,14 +232,21 @@ class Client:
     def _events(
         self, request: pb.SegmentEverythingRequest, asked: Format, timeout_s: float | None
     ) -> Generator[EverythingEvent, None, None]:
+        with closing(self._messages(request, asked, timeout_s)) as answers:
+            for events in answers:
+                yield from events
+
+    def _messages(
+        self, request: pb.SegmentEverythingRequest, asked: Format, timeout_s: float | None
+    ) -> Generator[list[EverythingEvent], None, None]:
         attempts = self._attempts(timeout_s, channel.DEFAULT_EVERYTHING_TIMEOUT_S)
         while True:
             call = self._stub().SegmentEverything(request, timeout=attempts.remaining_s())
-            reader, begun = messages.EverythingReader(asked), False
+            begun = False
             try:
                 for answer in call:
                     begun = True
-                    yield from reader.read(answer)
+                    yield messages.read_everything(answer, asked)
                 return
             except grpc.RpcError as error:
                 # What was delivered can't be taken back, so that only calls without an answer yet are tried again.
