@@ -265,7 +265,7 @@ def test_everything_is_read_to_its_summary() -> None:
     kinds = [type(event) for events in told for event in events]
     assert kinds == [Progress, EverythingMask, EverythingMask, Retraction, EverythingMask, EverythingSummary]
     for events in told:
-        collector.add(events)
+        collector.add_message(events)
     assert progress == [Progress(1, 4, 2)]
     assert shown == [(1, 0), (1, 2)]
     everything = collector.everything()

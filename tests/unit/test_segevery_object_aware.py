@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 
 from samgate.domain import FloatArray
-from samgate.errors import InvalidArgument
 from samgate.imaging.preprocess import frame_of
 from samgate.segevery.object_aware import ObjectAwareSampler
-from samgate.segevery.parameters import ObjectAwareParameters
 from samgate.segevery.sampler import Chunk
 from segevery_support import NO_EMBEDDING, SPEC, Scene, run
 
@@ -50,10 +48,3 @@ def test_the_order_of_arrival_does_not_matter() -> None:
 def test_no_boxes_no_masks() -> None:
     nothing: FloatArray = np.empty((0, 4), np.float32)
     assert run(ObjectAwareSampler(nothing, SCENE.size, SPEC), SCENE) == ([], [])
-
-
-def test_limits() -> None:
-    with pytest.raises(InvalidArgument, match=r"object_aware.conf: must be from 0 to 1, is 2"):
-        ObjectAwareParameters(conf=2)
-    with pytest.raises(InvalidArgument, match=r"object_aware.max_detections: must be from 1 to 1000, is 0"):
-        ObjectAwareParameters(max_detections=0)

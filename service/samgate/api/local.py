@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from samgate import loop
-from samgate.api.server import load_models, load_profile, running
+from samgate.api.server import detecting, load_detector_of, load_models, load_profile, running
 from samgate.config import Settings
 from samgate.engines.load import own_server
 
@@ -25,14 +25,17 @@ def local_gateway(settings: Settings, report: Callable[[str], None] = lambda mes
     Raises what :func:`samgate.api.server.load_models` raises.
     """
     with own_server(settings, report) as settings, tempfile.TemporaryDirectory(prefix="samgate-") as folder:
-        models = load_models(settings, report)
+        models, detector = load_models(settings, report), load_detector_of(settings, report)
         target = f"unix:{Path(folder) / 'gateway.sock'}"
         started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
         async def serve() -> None:
             stop = asyncio.Event()
             profile = await load_profile(settings, models, report)
-            async with running(settings, models, profile, target, http=False):
+            async with (
+                detecting(detector) as detect,
+                running(settings, models, profile, target, detect=detect, http=False),
+            ):
                 started.set_result((asyncio.get_running_loop(), stop))
                 await stop.wait()
 

@@ -22,14 +22,19 @@ from samgate.api.servicer import Segmentation
 from samgate.api.v1 import segmentation_pb2 as pb
 from samgate.api.v1 import segmentation_pb2_grpc
 from samgate.config import Settings
+from samgate.engines.base import Detector
+from samgate.engines.detector import load_detector
 from samgate.engines.load import load_engine
 from samgate.errors import InvalidArgument, Unavailable
 from samgate.logs import log
 from samgate.profiles.device import device_profile
 from samgate.scheduling.profile import DeviceProfile
+from samgate.serving.detection import detect_with
+from samgate.serving.everything import Detect
 from samgate.serving.gateway import Gateway
 from samgate.serving.models import Model
 from samgate.variants import get_variant
+from samgate.variants.detectors import get_detector
 
 logger = logging.getLogger("samgate.server")
 
@@ -58,6 +63,23 @@ def load_models(settings: Settings, report: Callable[[str], None]) -> list[Model
             raise InvalidArgument("variants", f"names {name!r}, but {theirs}")
         models.setdefault(model.name, model)
     return list(models.values())
+
+
+def load_detector_of(settings: Settings, report: Callable[[str], None]) -> Detector | None:
+    """The detector that ``settings`` name, if they do. Slow; raises as :func:`load_models` does."""
+    return load_detector(get_detector(settings.detector), settings, report) if settings.detector else None
+
+
+@asynccontextmanager
+async def detecting(detector: Detector | None) -> AsyncIterator[Detect | None]:
+    """What a gateway asks for boxes inside the block, at whose end ``detector`` is closed; None without one."""
+    if detector is None:
+        yield None
+        return
+    try:
+        yield detect_with(detector)
+    finally:
+        await detector.close()
 
 
 async def load_profile(settings: Settings, models: list[Model], report: Callable[[str], None]) -> DeviceProfile:
@@ -134,13 +156,15 @@ async def running(
     profile: DeviceProfile,
     target: str,
     *,
+    detect: Detect | None = None,
     http: bool = True,
 ) -> AsyncIterator[tuple[Server, int | None]]:
-    """A serving server inside the block, and the HTTP port if there is one; drained at its end."""
+    """A serving server inside the block, and the HTTP port if there is one; drained at its end.
+    ``detect`` finds objects, where a detector is served."""
     # Masks are one thread's work each: OpenCV's own threads would fight with the engine's and with each other.
     cv2.setNumThreads(1)
     metrics, probes = Metrics(), Probes()
-    gateway = Gateway(settings, models, profile, metrics.observe_batch)
+    gateway = Gateway(settings, models, profile, metrics.observe_batch, detect)
     metrics.watch(gateway)
     server = Server(settings, gateway, metrics, target)
     door = HttpServer(settings.http_host, settings.http_port, metrics.registry, probes) if http else None
@@ -165,10 +189,15 @@ async def serve_until(
     stop: asyncio.Event,
     on_ready: Callable[[Server, int | None], None],
     report: Callable[[str], None],
+    detector: Detector | None = None,
 ) -> None:
     """Serve until ``stop`` is set, then drain."""
     profile = await load_profile(settings, models, report)
-    async with running(settings, models, profile, f"{settings.host}:{settings.port}") as (server, http_port):
+    target = f"{settings.host}:{settings.port}"
+    async with (
+        detecting(detector) as detect,
+        running(settings, models, profile, target, detect=detect) as (server, http_port),
+    ):
         on_ready(server, http_port)
         await stop.wait()
 

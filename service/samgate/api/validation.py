@@ -16,7 +16,8 @@ from samgate.config import Limits
 from samgate.domain import FloatArray, Format, Prompt, Selection
 from samgate.errors import InvalidArgument, NotFound
 from samgate.scheduling.queue import Priority
-from samgate.segevery.parameters import GridParameters, HierarchicalParameters, ObjectAwareParameters
+from samgate.segevery.detections import DetectorParameters
+from samgate.segevery.parameters import GridParameters, HierarchicalParameters
 from samgate.segevery.strategies import STRATEGIES, Strategy, StrategyParameters
 from samgate.serving.everything import EverythingCall
 from samgate.serving.requests import EncodedImage, Handle, Image, RawImage, SegmentCall, Wish
@@ -110,7 +111,7 @@ def everything_call(request: pb.SegmentEverythingRequest, limits: Limits, asked:
     if mask_format is Format.LOW_RES_LOGITS:
         raise InvalidArgument("format", "LOW_RES_LOGITS is not for SegmentEverything")
     parameters = StrategyParameters(
-        grid, HierarchicalParameters(grid, **given["hierarchical"]), ObjectAwareParameters(**given["object_aware"])
+        grid, HierarchicalParameters(grid, **given["hierarchical"]), DetectorParameters(**given["object_aware"])
     )
     anytime = request.anytime or STRATEGIES[strategy].always_anytime
     return EverythingCall(image, strategy, parameters, anytime, mask_format, wish_of(request, asked))

@@ -13,6 +13,7 @@ from samgate.config import Settings, settings_from
 
 if TYPE_CHECKING:
     from samgate.api.server import Server
+    from samgate.engines.base import Detector
     from samgate.serving.models import Model
 
 _DESCRIPTION = """\
@@ -67,7 +68,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(options: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
     from samgate import logs, loop
-    from samgate.api.server import load_models, serve_until
+    from samgate.api.server import load_detector_of, load_models, serve_until
     from samgate.engines.load import own_server
 
     settings = settings_from(
@@ -93,14 +94,14 @@ def run(options: argparse.Namespace) -> int:
     if options.pull:
         _pull(settings)
 
-    async def serve(settings: Settings, models: list[Model]) -> None:
+    async def serve(settings: Settings, models: list[Model], detector: Detector | None) -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await serve_until(settings, models, stop, _announce, _report)
+        await serve_until(settings, models, stop, _announce, _report, detector)
 
     with own_server(settings, _report) as settings:
-        loop.run(serve(settings, load_models(settings, _report)))
+        loop.run(serve(settings, load_models(settings, _report), load_detector_of(settings, _report)))
     return 0
 
 

@@ -130,7 +130,7 @@ class AsyncClient:
         ask = partial(messages.everything_request, image, options, format, choice, strategy, anytime)
         async with aclosing(self._messages(ask, Format(format), timeout_s)) as answers:
             async for events in answers:
-                collector.add(events)
+                collector.add_message(events)
         return collector.everything()
 
     async def everything_events(

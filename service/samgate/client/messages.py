@@ -232,25 +232,27 @@ class EverythingCollector:
         """Those so far, best predicted first."""
         return tuple(sorted(self._masks.values(), key=lambda found: (-found.mask.predicted_iou, found.id)))
 
-    def add(self, events: Sequence[results.EverythingEvent]) -> None:
-        """Takes note of what one message told."""
-        changed = False
+    def add_message(self, events: Sequence[results.EverythingEvent]) -> None:
+        """Takes note of what one message told: its masks are shown together."""
         for event in events:
-            match event:
-                case results.Progress():
-                    if self._on_progress is not None:
-                        self._on_progress(event)
-                case results.Retraction():
-                    for number in event.ids:
-                        self._masks.pop(number, None)
-                    changed = True
-                case results.EverythingMask():
-                    self._masks[event.id] = event
-                    changed = True
-                case results.EverythingSummary():
-                    self._summary = event
+            self.add(event)
+        changed = any(isinstance(event, results.EverythingMask | results.Retraction) for event in events)
         if changed and self._on_masks is not None:
             self._on_masks(self.masks)
+
+    def add(self, event: results.EverythingEvent) -> None:
+        """Takes note of one event."""
+        match event:
+            case results.Progress():
+                if self._on_progress is not None:
+                    self._on_progress(event)
+            case results.Retraction():
+                for number in event.ids:
+                    self._masks.pop(number, None)
+            case results.EverythingMask():
+                self._masks[event.id] = event
+            case results.EverythingSummary():
+                self._summary = event
 
     def everything(self) -> results.Everything:
         """The result. Raises :class:`~samgate.errors.SamgateError` if the stream ended before its summary."""

@@ -157,7 +157,7 @@ class Client:
         request = messages.everything_request(image, options, format, choice, strategy, anytime)
         with closing(self._messages(request, Format(format), timeout_s)) as answers:
             for events in answers:
-                collector.add(events)
+                collector.add_message(events)
         return collector.everything()
 
     def everything_events(

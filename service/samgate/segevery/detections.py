@@ -8,15 +8,14 @@ rectangles are the same.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
 from samgate.domain import FloatArray
-from samgate.errors import InvalidArgument
 from samgate.imaging.letterbox import Letterboxed
 from samgate.segevery.nms import box_nms
+from samgate.segevery.parameters import check_limits
 
 SNAP_PIXELS = 20
 """Of the detector's input: a side of a box that is nearer to the border than this is meant to be on it."""
@@ -41,12 +40,7 @@ class DetectorParameters:
     """Most boxes that are kept, best first."""
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            low, high = _LIMITS[item.name]
-            # Not a number is in no range, so it fails here as well.
-            if not (math.isfinite(value) and low <= value <= high):
-                raise InvalidArgument(f"object_aware.{item.name}", f"must be from {low} to {high}, is {value}")
+        check_limits("object_aware", self, _LIMITS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -90,25 +90,3 @@ class HierarchicalParameters:
 
     def __post_init__(self) -> None:
         check_limits("hierarchical", self, self.LIMITS)
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectAwareParameters:
-    """What the detector is asked; names and defaults are MobileSAMv2's. Raises :class:`InvalidArgument` as
-    :class:`GridParameters` does (``object_aware.<name>``)."""
-
-    conf: float = 0.4
-    """Objects must be detected with at least this confidence."""
-    iou: float = 0.9
-    """Of two objects whose boxes have a higher IoU, the one detected with less confidence is dropped."""
-    max_detections: int = 300
-    """Most boxes, of highest confidence."""
-
-    LIMITS: ClassVar[Mapping[str, tuple[float, float]]] = {
-        "conf": (0, 1),
-        "iou": (0, 1),
-        "max_detections": (1, 1000),
-    }
-
-    def __post_init__(self) -> None:
-        check_limits("object_aware", self, self.LIMITS)

@@ -9,10 +9,11 @@ from enum import StrEnum
 from samgate.domain import FloatArray
 from samgate.scheduling.profile import PromptKind
 from samgate.segevery.crops import crop_boxes
+from samgate.segevery.detections import DetectorParameters
 from samgate.segevery.generator import GridSampler
 from samgate.segevery.hierarchical import HierarchicalSampler
 from samgate.segevery.object_aware import ObjectAwareSampler
-from samgate.segevery.parameters import GridParameters, HierarchicalParameters, ObjectAwareParameters
+from samgate.segevery.parameters import GridParameters, HierarchicalParameters
 from samgate.segevery.progressive import ProgressiveSampler, coarse_count
 from samgate.segevery.sampler import Sampler
 from samgate.variants.spec import VariantSpec
@@ -43,7 +44,7 @@ class StrategyParameters:
 
     grid: GridParameters = field(default_factory=GridParameters)
     hierarchical: HierarchicalParameters = field(default_factory=HierarchicalParameters)
-    object_aware: ObjectAwareParameters = field(default_factory=ObjectAwareParameters)
+    object_aware: DetectorParameters = field(default_factory=DetectorParameters)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from samgate.domain import FloatArray, Format, Survivors, UInt8Array
-from samgate.errors import DeadlineExceeded, Unavailable
+from samgate.errors import DeadlineExceeded, Overloaded, Unavailable
 from samgate.imaging.preprocess import encoder_input
 from samgate.segevery.crops import Crop
-from samgate.segevery.parameters import ObjectAwareParameters
+from samgate.segevery.detections import DetectorParameters
 from samgate.segevery.sampler import Chunk, Sampler
 from samgate.segevery.strategies import (
     STRATEGIES,
@@ -48,9 +48,9 @@ _DETECT_SHARE = 0.5
 
 class Detect(Protocol):
     """Finds objects: ``pixels`` uint8 ``[H, W, 3]`` RGB → float32 ``[B, 4]`` (x0, y0, x1, y1) in its pixels, by
-    descending confidence; B may be 0. Raises Unavailable when it can't run."""
+    descending confidence; B may be 0. Raises Unavailable when it can't run, Overloaded and DeadlineExceeded."""
 
-    async def __call__(self, pixels: UInt8Array, parameters: ObjectAwareParameters) -> FloatArray: ...
+    async def __call__(self, pixels: UInt8Array, parameters: DetectorParameters, deadline: float) -> FloatArray: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ async def run_everything(
     Raises InvalidArgument, NotFound, Overloaded, DeadlineExceeded and Unavailable.
     """
     trace, sampler = admitted.trace, None
-    horizon = Horizon(call.wish.deadline if call.anytime else math.inf)
+    horizon = Horizon(call.wish.arrival, call.wish.deadline if call.anytime else math.inf)
     trace.strategy, trace.prompts, trace.complete = call.strategy.value, 0, False
 
     async def work(function: Callable[[], T], stage: str) -> T:
@@ -182,13 +182,13 @@ async def _boxes(
     needed = strategy.boxes is Boxes.NEEDED
     if not needed and admitted.decode_s(prompts) < left_s:
         return None  # everything can be decoded: boxes would find nothing new
-    found = _timed(detect(pixels, call.parameters.object_aware), admitted.trace, "detect")
+    found = _timed(detect(pixels, call.parameters.object_aware, call.wish.deadline), admitted.trace, "detect")
     if needed:
         return await horizon.within(found)
     try:
         async with asyncio.timeout(_DETECT_SHARE * left_s):
             return await found
-    except (TimeoutError, DeadlineExceeded, Unavailable):
+    except (TimeoutError, DeadlineExceeded, Overloaded, Unavailable):
         return None
 
 

@@ -14,6 +14,8 @@ T = TypeVar("T")
 
 _ANSWER_S = 0.05
 """From the last message's making to its arrival, at the least: gRPC, the network, and a busy machine's delays."""
+_ANSWER_SHARE = 0.01
+"""The same, of the call's whole time: who waits long notices less of it, and has more to lose."""
 _UPDATE_S = 0.05
 """For the last update, at the least."""
 _UPDATES = 2.0
@@ -25,11 +27,11 @@ class OutOfTime(Exception):
 
 
 class Horizon:
-    """Of one call. ``deadline`` is on :func:`time.monotonic`'s clock; +∞ for calls that have to be answered in full,
-    which end by their own deadline."""
+    """Of one call. ``arrival`` and ``deadline`` are on :func:`time.monotonic`'s clock, the latter +∞ for calls that have
+    to be answered in full, which end by their own."""
 
-    def __init__(self, deadline: float) -> None:
-        self.last = deadline - _ANSWER_S
+    def __init__(self, arrival: float, deadline: float) -> None:
+        self.last = deadline - max(_ANSWER_S, _ANSWER_SHARE * (deadline - arrival)) if deadline < math.inf else deadline
         """When the last mask may be encoded."""
         self._update_s = 0.0
         self._chunk_s = 0.0
