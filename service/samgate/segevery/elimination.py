@@ -18,14 +18,15 @@ class Elimination:
 
     AoP-SAM's (arXiv 2505.11980): the map is, over all masks, the highest cosine of a cell's features with the mean
     features inside of the mask, and prompts above an adaptive threshold of a factor go. Ours: the factor is that of the
-    map's mean, if that is positive, which rises with what is found; features are without the image's mean, with which
-    all cosines are high; and only prompts that lie on one of the masks go. Otherwise what looks like a mask goes, too,
-    such as further objects of a kind; with as many prompts, fewer masks were found.
+    map's mean, which rises with what is found; features are without the image's mean, with which all cosines are high,
+    and negative cosines count as 0; and only prompts that lie on one of the masks go. Otherwise what looks like a mask
+    goes, too, such as further objects of a kind; with as many prompts, fewer masks were found.
 
     Args:
         features: float32 ``[h, w, C]``, of the embedding's cells that the image fills.
         cells: along one side of the embedding; masks have a multiple of it.
-        factor: what the map's mean is multiplied with; 0 leaves hardly anything on a mask.
+        factor: what the map's mean is multiplied with; with 0, of prompts on a mask
+            only those stay that no mask resembles.
         mask_threshold: the variant's, in logits.
     """
 
@@ -42,7 +43,7 @@ class Elimination:
         """Take masks of a round, float32 ``[S, L, L]`` low-res logits over the padded square. In what order and how
         many at once doesn't matter, and any thread may call."""
         height, width = self._units.shape[:2]
-        cosines, shares = np.full((height, width), -1, np.float32), np.zeros((height, width), np.float32)
+        cosines, shares = np.zeros((2, height, width), np.float32)
         for mask in masks:
             share = self._share(mask)
             # Not by a BLAS, whose threads would fight with the engine's.
@@ -64,7 +65,7 @@ class Elimination:
             return np.zeros(len(positions), dtype=np.bool_)
         cosines = np.max([one for one, _ in told], axis=0)
         shares = np.max([one for _, one in told], axis=0)
-        drop = (cosines > self._factor * max(float(cosines.mean()), 0)) & (shares > _INSIDE)
+        drop = (cosines > self._factor * cosines.mean()) & (shares > _INSIDE)
         columns, rows = positions.astype(np.intp).T
         return np.asarray(drop[rows, columns], dtype=np.bool_)
 
