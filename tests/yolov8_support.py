@@ -71,7 +71,7 @@ def _floats(model: Any, index: int) -> NDArray[np.float32]:
     shape = [1] * values.ndim
     shape[told["quantized_dimension"]] = -1
     scales, zeros = (told[key].reshape(shape) for key in ("scales", "zero_points"))
-    return ((values.astype(np.float32) - zeros) * scales).astype(np.float32)
+    return np.asarray((values.astype(np.float32) - zeros) * scales, dtype=np.float32)
 
 
 def _in_order_of_execution(network: YoloV8) -> list[nn.Conv2d | nn.ConvTranspose2d]:

@@ -121,7 +121,8 @@ class Dfl(nn.Module):
         """``[B, 4 · bins, N]`` → ``[B, 4, N]``."""
         batch, _, count = x.shape
         bins = x.view(batch, 4, _BINS, count).transpose(2, 1).softmax(1)
-        return self.conv(bins).view(batch, 4, count)
+        means: Tensor = self.conv(bins)
+        return means.view(batch, 4, count)
 
 
 class Proto(nn.Module):
