@@ -23,7 +23,7 @@ from samgate.imaging.letterbox import detector_input
 from samgate.segevery.detections import DetectorParameters, detections
 from samgate.variants.detectors import DETECTORS, DetectorSpec
 from samgate.weights.pull_detector import pull_detector
-from yolov8_support import candidates, dequantised, export, interpreter, run_tflite
+from yolov8_support import dequantised, export, interpreter, outputs, run_tflite
 
 RUNTIMES = ("openvino", "onnxruntime")
 YOLOX, YOLOV8 = DETECTORS["yolox-nano"], DETECTORS["yolov8"]
@@ -32,12 +32,7 @@ PHOTOGRAPHS = ("cars.jpg", "truck.jpg", "groceries.jpg", "dogs.jpg")
 
 @pytest.fixture(scope="module")
 def photographs(shared_data: Path) -> list[UInt8Array]:
-    found = []
-    for name in PHOTOGRAPHS:
-        picture = cv2.imread(str(shared_data / "media" / name))
-        assert picture is not None
-        found.append(np.ascontiguousarray(picture[..., ::-1], dtype=np.uint8))
-    return found
+    return [read(shared_data / "media" / name) for name in PHOTOGRAPHS]
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +62,19 @@ def detect(detector: Detector, picture: UInt8Array) -> tuple[FloatArray, FloatAr
 
 def load(spec: DetectorSpec, runtime: str) -> Detector:
     return load_detector(spec, Settings(engine=EngineSettings(name=runtime)))
+
+
+def read(path: Path) -> UInt8Array:
+    """RGB."""
+    picture = cv2.imread(str(path))
+    assert picture is not None
+    return np.ascontiguousarray(picture[..., ::-1], dtype=np.uint8)
+
+
+def corners(boxes: FloatArray) -> FloatArray:
+    """Centres and sizes ``[N, 4]`` → (x0, y0, x1, y1)."""
+    centre, half = boxes[:, :2], boxes[:, 2:] / 2
+    return np.hstack([centre - half, centre + half])
 
 
 def ious(boxes: FloatArray, others: FloatArray) -> FloatArray:
@@ -107,11 +115,9 @@ def test_it_finds_what_people_have_drawn(yolox: DetectorSpec, shared_data: Path)
             continue
         drawn = np.array(boxes, np.float32)
         drawn[:, 2:] += drawn[:, :2]
-        picture = cv2.imread(str(shared_data / "eval" / "images" / image["file_name"]))
-        assert picture is not None
-        rgb = np.ascontiguousarray(picture[..., ::-1], dtype=np.uint8)
-        place = detector_input(rgb, yolox)[1]
-        found = detections(*detect(detector, rgb), place, DetectorParameters(conf=0.25))
+        picture = read(shared_data / "eval" / image["file_name"])
+        place = detector_input(picture, yolox)[1]
+        found = detections(*detect(detector, picture), place, DetectorParameters(conf=0.25))
         total += len(drawn)
         if len(found):
             hit += int((ious(drawn, found.boxes).max(axis=1) > 0.5).sum())
@@ -121,31 +127,37 @@ def test_it_finds_what_people_have_drawn(yolox: DetectorSpec, shared_data: Path)
 
 
 @pytest.mark.parametrize(("name", "prototypes"), [("yolov8n", 0), ("yolov8n-seg", 32)])
-def test_our_yolov8_finds_what_the_int8_file_does(
-    name: str, prototypes: int, shared_data: Path, photographs: list[UInt8Array]
-) -> None:
-    """Weights are the same; the file's own runtime rounds activations to 8 bits on top: probabilities to 1/256 after
-    logits of 0.15, and sides of boxes to a third of a stride (up to 10 px) and then to its output's step, 2.5 px in the
-    detector and 11.7 px in -seg. So single numbers scatter; a layer that is wrong leaves no agreement at all."""
+def test_our_yolov8_finds_what_the_int8_file_does(name: str, prototypes: int, shared_data: Path) -> None:
+    """Weights are the same; the file's own runtime rounds activations to 8 bits on top: logits to 0.15, sides of boxes
+    to a third of a stride and then to its output's step, 2.5 px in the detector and 11.7 px in -seg. So boxes of the
+    same place overlap by 0.64 to 0.92 in the median, least where objects are small, and scores differ by 0.04 to 0.2.
+    With the filters of a single layer in another order a grid comes to at most 0.55, or to 0.5 in its scores.
+    """
     model = interpreter(shared_data / "weights" / f"{name}_int8.tflite")
     ours = dequantised(model, prototypes)
-    differences, score_differences, likeness = [], [], []
-    for picture in photographs:
-        pixels = detector_input(picture, YOLOV8.sized(640))[0]
+    overlaps, differences, places, likeness = [], [], [], []
+    for path in sorted((shared_data / "eval" / "images" / "coco_val2017").iterdir())[:16]:
+        pixels = detector_input(read(path), YOLOV8.sized(640))[0]
         image = np.asarray(pixels.transpose(2, 0, 1)[None] / np.float32(255), dtype=np.float32)
-        theirs, mine = run_tflite(model, image)[0], candidates(ours, image)[0]
-        assert theirs.shape == mine.shape == (84 + prototypes, 8400)
-        their_scores, my_scores = theirs[4:84].max(axis=0), mine[4:84].max(axis=0)
-        likely = their_scores > 0.4
-        differences.append(np.abs(theirs[:4, likely] - mine[:4, likely]).ravel())
-        score_differences.append(np.abs(their_scores - my_scores)[likely])
-        likeness.append(np.corrcoef(their_scores, my_scores)[0, 1])
-    boxes, scores = np.concatenate(differences), np.concatenate(score_differences)
-    assert len(scores) > 30
-    assert np.median(boxes) < 5
-    assert np.quantile(boxes, 0.9) < 15
-    assert np.median(scores) < 0.12
-    assert np.mean(likeness) > 0.9
+        theirs, mine = run_tflite(model, image), outputs(ours, image)
+        assert [one.shape for one in theirs] == [one.shape for one in mine]
+        their_scores, my_scores = theirs[0][0, 4:84].max(axis=0), mine[0][0, 4:84].max(axis=0)
+        likely = np.flatnonzero(their_scores > 0.4)
+        places.append(likely)
+        differences.append(np.abs(their_scores - my_scores)[likely])
+        boxes, others = (corners(one[0, :4, likely]) for one in (theirs[0], mine[0]))
+        overlaps.append(ious(boxes, others).diagonal())
+        if prototypes:
+            pairs = [(theirs[0][0, 84:, likely], mine[0][0, 84:, likely]), (theirs[1], mine[1])]
+            likeness += [np.corrcoef(one.ravel(), other.ravel())[0, 1] for one, other in pairs if one.size]
+    overlap, difference, place = (np.concatenate(parts) for parts in (overlaps, differences, places))
+    for first, end, least in ((0, 6400, 0.6), (6400, 8000, 0.75), (8000, 8400, 0.85)):
+        grid = (place >= first) & (place < end)
+        assert grid.sum() > 25
+        assert np.median(overlap[grid]) > least
+        assert np.median(difference[grid]) < 0.3
+    # Coefficients and prototypes of masks.
+    assert not likeness or min(likeness) > 0.8
 
 
 @pytest.mark.parametrize(("name", "prototypes", "opset"), [("yolov8n", 0, 12), ("yolov8n-seg", 32, 17)])
@@ -171,12 +183,12 @@ def test_a_yolov8_export_is_installed_and_gives_the_network_s_own_boxes(
         for picture in photographs[:2]:
             pixels = detector_input(picture, detector.spec)[0]
             image = np.asarray(pixels.transpose(2, 0, 1)[None] / np.float32(255), dtype=np.float32)
-            centre, size, scores = np.split(candidates(network, image)[0, :84].T, [2, 4], axis=1)
+            expected = outputs(network, image)[0][0].T
             boxes, found = detect(detector, picture)
-            np.testing.assert_allclose(boxes, np.hstack([centre - size / 2, centre + size / 2]), atol=0.02)
-            np.testing.assert_allclose(found, scores.max(axis=1), atol=1e-4)
+            np.testing.assert_allclose(boxes, corners(expected[:, :4]), atol=0.02)
+            np.testing.assert_allclose(found, expected[:, 4:84].max(axis=1), atol=1e-4)
         asyncio.run(detector.close())
-    with pytest.raises(WeightsError, match="is not YOLOX-Nano"):
+    with pytest.raises(WeightsError, match="side of the input is 640; that of yolox-nano is 416"):
         pull_detector(YOLOX, from_file=tmp_path / "best.onnx", force=True)
 
 

@@ -61,7 +61,7 @@ def test_boxes_come_back_and_edges_are_exact(size: tuple[int, int], spec: Detect
 @pytest.mark.parametrize("spec", SPECS)
 def test_the_picture_is_where_its_place_says(spec: DetectorSpec) -> None:
     draw = np.random.default_rng(0)
-    image = cv2.resize(draw.integers(0, 256, (9, 13, 3)).astype(np.uint8), (390, 270))
+    image = np.kron(draw.integers(0, 256, (9, 13, 3)), np.ones((30, 30, 1))).astype(np.uint8)
     square, place = detector_input(image, spec)
     (height, width), (top, left) = place.resized, place.offset
     inside = square[top : top + height, left : left + width]
@@ -90,7 +90,7 @@ def found(boxes: FloatArray, scores: list[float], place: Letterboxed = SQUARE, *
     result = detections(boxes, np.array(scores, np.float32), place, DetectorParameters(**chosen))  # type: ignore[arg-type]
     assert len(result) == len(result.boxes)
     assert (np.diff(result.scores) <= 0).all()
-    return result.boxes.tolist()
+    return [list(map(float, box)) for box in result.boxes]
 
 
 def test_the_best_of_many_comes_first_and_duplicates_go() -> None:

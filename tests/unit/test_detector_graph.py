@@ -55,7 +55,7 @@ def test_yolov8_s_head_is_read_and_coefficients_are_no_classes(opset: int, masks
     boxes, scores = run(model, YOLOV8)
     np.testing.assert_array_equal(boxes[5], [25, 16, 35, 24])
     np.testing.assert_array_equal(boxes[83], [56, 56, 65, 65])
-    np.testing.assert_array_equal(scores[[5, 83, 0]], np.float32([0.7, 0.4, 0]))
+    np.testing.assert_array_equal(scores[[5, 83, 0]], np.array([0.7, 0.4, 0], np.float32))
 
 
 def test_36_classes_without_prototypes_are_classes() -> None:
@@ -92,7 +92,9 @@ def test_constants_of_any_kind_become_weights() -> None:
     def constants(model: onnx.ModelProto) -> None:
         made = [
             onnx.helper.make_node("Constant", [], ["two"], value_float=2.0),
-            onnx.helper.make_node("Constant", [], ["three"], value=onnx.numpy_helper.from_array(np.float32(3))),
+            onnx.helper.make_node(
+                "Constant", [], ["three"], value=onnx.numpy_helper.from_array(np.array(3, np.float32))
+            ),
             onnx.helper.make_node("Mul", ["always", "two"], ["twice"]),
             onnx.helper.make_node("Mul", ["twice", "three"], ["six"]),
         ]
