@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from samgate.variants.nets.yolov8 import SCALES, Dfl, YoloV8
 
@@ -28,13 +28,14 @@ def interpreter(path: Path) -> Any:
     return made
 
 
-def run_tflite(model: Any, image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Candidates ``[1, C, N]`` of ``image`` ``[1, 3, S, S]`` from 0 to 1, boxes in pixels of the input."""
+def run_tflite(model: Any, image: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Of ``image`` ``[1, 3, S, S]`` from 0 to 1: candidates ``[1, C, N]``, boxes in pixels of the input, and prototypes
+    where there are any."""
     model.set_tensor(model.get_input_details()[0]["index"], image)
     model.invoke()
-    found: NDArray[np.float32] = model.get_tensor(model.get_output_details()[0]["index"]).copy()
+    found = [model.get_tensor(detail["index"]).copy() for detail in model.get_output_details()]
     # This export has them as shares of the side.
-    found[:, :4] *= SIDE
+    found[0][:, :4] *= SIDE
     return found
 
 
@@ -71,8 +72,7 @@ def _floats(model: Any, index: int) -> NDArray[np.float32]:
     shape = [1] * values.ndim
     shape[told["quantized_dimension"]] = -1
     scales, zeros = (told[key].reshape(shape) for key in ("scales", "zero_points"))
-    floats: NDArray[np.float32] = ((values.astype(np.float32) - zeros) * scales).astype(np.float32)
-    return floats
+    return np.asarray((values.astype(np.float32) - zeros) * scales, dtype=np.float32)
 
 
 def _in_order_of_execution(network: YoloV8) -> list[nn.Conv2d | nn.ConvTranspose2d]:
@@ -109,9 +109,8 @@ def export(network: YoloV8, path: Path, side: int = SIDE, opset: int = 17) -> No
         )
 
 
-def candidates(network: YoloV8, image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What ``network`` makes of ``image`` ``[1, 3, S, S]``."""
+def outputs(network: YoloV8, image: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """What ``network`` makes of ``image`` ``[1, 3, S, S]``: candidates and, where it has them, prototypes."""
     with torch.inference_mode():
         found = network(torch.tensor(image))
-    first: Tensor = found[0] if isinstance(found, tuple) else found
-    return first.numpy()
+    return [one.numpy() for one in (found if isinstance(found, tuple) else (found,))]

@@ -8,7 +8,7 @@ import pytest
 
 from samgate.errors import InvalidArgument
 from samgate.segevery.crops import make_crops
-from samgate.segevery.parameters import GridParameters
+from samgate.segevery.parameters import AopParameters, GridParameters
 
 
 def test_defaults_are_upstreams() -> None:
@@ -58,3 +58,28 @@ def test_prompt_count(parameters: GridParameters, count: int) -> None:
     assert parameters.prompt_count() == count
     if count < 10_000:
         assert sum(len(crop.points) for crop in make_crops((1500, 2000), parameters)) == count
+
+
+def test_defaults_are_aop_sams() -> None:
+    parameters = AopParameters()
+    assert (parameters.smoothing_sigma, parameters.confidence_thresh) == (2.0, 0.2)
+    assert (parameters.spacing, parameters.elimination_factor) == (6, 1.3)
+    assert parameters.grid == GridParameters()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("smoothing_sigma", -1.0, "must be from 0 to 32, is -1.0"),
+        ("smoothing_sigma", math.inf, "must be from 0 to 32, is inf"),
+        ("confidence_thresh", 1.1, "must be from 0 to 1, is 1.1"),
+        ("spacing", 0, "must be from 1 to 64, is 0"),
+        ("spacing", 65, "must be from 1 to 64, is 65"),
+        ("elimination_factor", -0.1, "must be from 0 to 100, is -0.1"),
+        ("elimination_factor", math.nan, "must be from 0 to 100, is nan"),
+    ],
+)
+def test_aop_out_of_range(name: str, value: float, problem: str) -> None:
+    with pytest.raises(InvalidArgument) as raised:
+        AopParameters(**{name: value})  # type: ignore[arg-type]
+    assert (raised.value.field, raised.value.problem) == (f"aop.{name}", problem)

@@ -90,3 +90,30 @@ class HierarchicalParameters:
 
     def __post_init__(self) -> None:
         check_limits("hierarchical", self, self.LIMITS)
+
+
+@dataclass(frozen=True, slots=True)
+class AopParameters:
+    """Names and defaults are AoP-SAM's; ``grid`` has the crops and filters, its points are of no interest. Raises
+    :class:`InvalidArgument` as :class:`GridParameters` does (``aop.<name>``)."""
+
+    grid: GridParameters = field(default_factory=GridParameters)
+    smoothing_sigma: float = 2.0
+    """Standard deviation of the Gaussian that smooths a confidence map, in its pixels; 0 is no smoothing."""
+    confidence_thresh: float = 0.2
+    """Prompts must be more confident than this; 0 is the least confident place of the image, 1 the most confident."""
+    spacing: int = 6
+    """Two prompts of one map are at least as many of its pixels apart, along one axis or both."""
+    elimination_factor: float = 1.3
+    """Prompts on a mask are left out where they are this many times as similar to the masks so far as the image is in
+    the mean."""
+
+    LIMITS: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "smoothing_sigma": (0, 32),
+        "confidence_thresh": (0, 1),
+        "spacing": (1, 64),
+        "elimination_factor": (0, 100),
+    }
+
+    def __post_init__(self) -> None:
+        check_limits("aop", self, self.LIMITS)

@@ -64,8 +64,8 @@ def read_model(path: Path) -> ModelProto:
         raise WeightsError(f"{path.name} is no ONNX file: it has no graph")
     _check_contained(model, path.name)
     try:
-        onnx.checker.check_model(model)
-    except (onnx.checker.ValidationError, ValueError) as error:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         raise WeightsError(f"{path.name} is not a valid ONNX graph: {error}") from error
     return model
 

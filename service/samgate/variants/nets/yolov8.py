@@ -121,8 +121,8 @@ class Dfl(nn.Module):
         """``[B, 4 · bins, N]`` → ``[B, 4, N]``."""
         batch, _, count = x.shape
         bins = x.view(batch, 4, _BINS, count).transpose(2, 1).softmax(1)
-        boxes: Tensor = self.conv(bins).view(batch, 4, count)
-        return boxes
+        means: Tensor = self.conv(bins)
+        return means.view(batch, 4, count)
 
 
 class Proto(nn.Module):
