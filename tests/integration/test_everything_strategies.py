@@ -26,6 +26,12 @@ from samgate.segevery.detections import DetectorParameters
 POINT = [[100, 120]]
 
 
+def enough(refused: Infeasible) -> float:
+    """Seconds that let this machine decode a good part of what was asked for."""
+    assert refused.smallest_deadline_s is not None
+    return max(2.0, 2.5 * refused.smallest_deadline_s)
+
+
 def disc_iou(mask: np.ndarray) -> float:
     y, x = np.mgrid[0:240, 0:320]
     disc = (x - 100) ** 2 + (y - 120) ** 2 < 60**2
@@ -56,14 +62,14 @@ def client(gateway: str) -> Iterator[Client]:
         yield connected
 
 
-@pytest.mark.parametrize("strategy", ["grid", "hierarchical", "auto"])
+@pytest.mark.parametrize("strategy", ["grid", "hierarchical", "aop", "auto"])
 @pytest.mark.parametrize("anytime", [False, True])
 def test_every_strategy_finds_the_disc(client: Client, photo: bytes, strategy: str, anytime: bool) -> None:
     answer = client.everything(photo, strategy=strategy, anytime=anytime, points_per_side=16, timeout_s=200)
     assert (answer.complete, answer.strategy) == (True, strategy)
     assert best_disc(answer) > 0.9
-    assert 16 <= answer.prompts_done <= 256
-    assert (answer.prompts_done < 256) == (strategy == "hierarchical")
+    assert 4 <= answer.prompts_done <= 256
+    assert (answer.prompts_done < 256) == (strategy in ("hierarchical", "aop"))
     scores = [one.mask.predicted_iou for one in answer.masks]
     assert scores == sorted(scores, reverse=True)
 
@@ -119,19 +125,18 @@ def test_masks_come_while_work_goes_on_and_ids_are_told_once(gateway: str) -> No
 
 @pytest.mark.parametrize("strategy", ["auto", "grid", "hierarchical"])
 def test_at_the_deadline_what_is_there_is_the_answer(client: Client, strategy: str) -> None:
-    picture = scene(2)
-    handle = client.embed(picture, timeout_s=60).handle
-    whole = client.everything(handle, timeout_s=200)
-    took_s = whole.info.timings.total_ms / 1e3
-    limit_s = 0.5 * took_s
+    handle = client.embed(scene(2), timeout_s=60).handle
+    with pytest.raises(Infeasible) as refused:
+        client.everything(handle, strategy=strategy, anytime=True, points_per_side=128, timeout_s=0.05)
+    limit_s = enough(refused.value)
     began = time.monotonic()
-    answer = client.everything(handle, strategy=strategy, anytime=True, points_per_side=64, timeout_s=limit_s)
+    answer = client.everything(handle, strategy=strategy, anytime=True, points_per_side=128, timeout_s=limit_s)
     assert time.monotonic() - began < limit_s
     assert not answer.complete
-    assert 0 < answer.prompts_done < 4096
+    assert 0 < answer.prompts_done < 128**2
     assert len(answer.masks) > 0
     with pytest.raises((Infeasible, Overloaded)):
-        client.everything(handle, points_per_side=64, timeout_s=limit_s)
+        client.everything(handle, points_per_side=128, timeout_s=limit_s)
 
 
 def test_nothing_to_find_is_an_empty_answer(client: Client) -> None:
@@ -220,13 +225,16 @@ async def test_auto_asks_the_detector_only_where_time_is_short(installed: None, 
     async with serving(tmp_path, detect) as client:
         whole = await client.everything(picture, strategy="auto", points_per_side=8, timeout_s=200)
         assert (whole.complete, detect.asked) == (True, [])
-        short = await client.everything(picture, strategy="auto", points_per_side=128, timeout_s=3)
+        with pytest.raises(Infeasible) as refused:
+            await client.everything(picture, strategy="auto", points_per_side=128, timeout_s=0.05)
+        limit_s = enough(refused.value)
+        short = await client.everything(picture, strategy="auto", points_per_side=128, timeout_s=limit_s)
         assert (short.complete, len(detect.asked)) == (False, 1)
         assert short.prompts_done > 64
         detect.delay_s = 60
         began = time.monotonic()
-        late = await client.everything(picture, strategy="auto", points_per_side=128, timeout_s=3)
-        assert time.monotonic() - began < 3
+        late = await client.everything(picture, strategy="auto", points_per_side=128, timeout_s=limit_s)
+        assert time.monotonic() - began < limit_s
         assert (late.complete, len(detect.asked)) == (False, 2)
         assert late.prompts_done > 0
 

@@ -201,6 +201,38 @@ def test_bulk_work_goes_in_chunks_when_nothing_interactive_waits() -> None:
     assert only(core, 0.05).works == [following]
 
 
+def test_what_an_open_ended_request_adds_waits_for_all_that_was_promised() -> None:
+    core = scheduler(profile(SLOW))
+    held: dict[str, Any] = {"cached": frozenset({SLOW.name}), "priority": Priority.BULK}
+    ended = admit(core, request(1.0, prompts=4, open_ended=True, **held))  # as tight as 100 prompts couldn't be
+    assert refuse(core, request(0.9, prompts=100, **held)).reason is Refused.DEADLINE
+    first = decode(core, ended, size=4, key="first")
+    assert only(core, 0.0).works == [first]
+    reserved_s = core.devices["cpu"].timeline.total[2]
+    assert reserved_s == pytest.approx(0.0)
+    more = decode(core, ended, size=4, key="more")
+    assert core.devices["cpu"].timeline.total[2] == reserved_s
+    promised = admit(core, request(60.0, now=0.01, prompts=8, **held))
+    pieces = [decode(core, promised, 0.01, size=4, key=f"promised {index}") for index in range(2)]
+    click = decode(core, admit(core, request(0.5, now=0.02, cached=frozenset({SLOW.name}))), 0.02, key="click")
+    order = []
+    for index in range(4):
+        now = 0.04 * (index + 1)
+        core.finish(core.devices["cpu"].running["decode"][0], now)
+        order += only(core, now).works
+    assert order == [click, *pieces, more]
+
+
+def test_an_open_ended_request_that_takes_its_time_says_nothing_of_predictions() -> None:
+    core = scheduler(profile(SLOW))
+    held: dict[str, Any] = {"cached": frozenset({SLOW.name}), "priority": Priority.BULK}
+    limit = core.limit.limit
+    for index in range(20):
+        ended = admit(core, request(1.0, now=2.0 * index, prompts=4, open_ended=True, **held))
+        core.close(ended, 2.0 * index + 1.5, answered=True)
+    assert core.limit.limit == limit
+
+
 def test_admitted_bulk_work_keeps_its_deadline() -> None:
     core = scheduler(profile(SLOW))
     bulk = admit(core, request(1.5, prompts=100, cached=frozenset({SLOW.name}), priority=Priority.BULK))

@@ -17,7 +17,7 @@ from samgate.domain import FloatArray, Format, Prompt, Selection
 from samgate.errors import InvalidArgument, NotFound
 from samgate.scheduling.queue import Priority
 from samgate.segevery.detections import DetectorParameters
-from samgate.segevery.parameters import GridParameters, HierarchicalParameters
+from samgate.segevery.parameters import AopParameters, GridParameters, HierarchicalParameters
 from samgate.segevery.strategies import STRATEGIES, Strategy, StrategyParameters
 from samgate.serving.everything import EverythingCall
 from samgate.serving.requests import EncodedImage, Handle, Image, RawImage, SegmentCall, Wish
@@ -52,13 +52,14 @@ _STRATEGIES: dict[int, Strategy] = {
     pb.STRATEGY_GRID: Strategy.GRID,
     pb.STRATEGY_HIERARCHICAL: Strategy.HIERARCHICAL,
     pb.STRATEGY_OBJECT_AWARE: Strategy.OBJECT_AWARE,
+    pb.STRATEGY_AOP: Strategy.AOP,
     pb.STRATEGY_AUTO: Strategy.AUTO,
 }
 _USERS: dict[str, frozenset[Strategy]] = {
     "grid": frozenset(Strategy) - {Strategy.OBJECT_AWARE},
     "hierarchical": frozenset({Strategy.HIERARCHICAL}),
     "object_aware": frozenset({Strategy.OBJECT_AWARE, Strategy.AUTO}),
-    "aop": frozenset(),
+    "aop": frozenset({Strategy.AOP}),
 }
 """The strategies that parameters are for."""
 _LABELS: dict[int, int] = {pb.POINT_LABEL_UNSPECIFIED: 1, pb.POINT_LABEL_FOREGROUND: 1, pb.POINT_LABEL_BACKGROUND: 0}
@@ -111,7 +112,10 @@ def everything_call(request: pb.SegmentEverythingRequest, limits: Limits, asked:
     if mask_format is Format.LOW_RES_LOGITS:
         raise InvalidArgument("format", "LOW_RES_LOGITS is not for SegmentEverything")
     parameters = StrategyParameters(
-        grid, HierarchicalParameters(grid, **given["hierarchical"]), DetectorParameters(**given["object_aware"])
+        grid,
+        HierarchicalParameters(grid, **given["hierarchical"]),
+        DetectorParameters(**given["object_aware"]),
+        AopParameters(grid, **given["aop"]),
     )
     anytime = request.anytime or STRATEGIES[strategy].always_anytime
     return EverythingCall(image, strategy, parameters, anytime, mask_format, wish_of(request, asked))

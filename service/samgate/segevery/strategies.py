@@ -8,12 +8,13 @@ from enum import StrEnum
 
 from samgate.domain import FloatArray
 from samgate.scheduling.profile import PromptKind
+from samgate.segevery.aop import MOST_PROMPTS, AopSampler
 from samgate.segevery.crops import crop_boxes
 from samgate.segevery.detections import DetectorParameters
 from samgate.segevery.generator import GridSampler
 from samgate.segevery.hierarchical import HierarchicalSampler
 from samgate.segevery.object_aware import ObjectAwareSampler
-from samgate.segevery.parameters import GridParameters, HierarchicalParameters
+from samgate.segevery.parameters import AopParameters, GridParameters, HierarchicalParameters
 from samgate.segevery.progressive import ProgressiveSampler, coarse_count
 from samgate.segevery.sampler import Sampler
 from samgate.variants.spec import VariantSpec
@@ -27,6 +28,7 @@ class Strategy(StrEnum):
     GRID = "grid"
     HIERARCHICAL = "hierarchical"
     OBJECT_AWARE = "object_aware"
+    AOP = "aop"
     AUTO = "auto"
 
 
@@ -40,11 +42,12 @@ class Boxes(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StrategyParameters:
-    """What a caller may choose about any strategy; ``hierarchical`` has ``grid`` as its fine grid."""
+    """What a caller may choose about any strategy; ``hierarchical`` and ``aop`` have ``grid`` as theirs."""
 
     grid: GridParameters = field(default_factory=GridParameters)
     hierarchical: HierarchicalParameters = field(default_factory=HierarchicalParameters)
     object_aware: DetectorParameters = field(default_factory=DetectorParameters)
+    aop: AopParameters = field(default_factory=AopParameters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +70,7 @@ class StrategySpec:
 
 def crop_layers(strategy: StrategySpec, parameters: StrategyParameters, size: Size) -> list[int]:
     """The layer of each crop that has to be encoded, 0 for the whole image."""
-    grid = parameters.grid
-    layers = grid.crop_n_layers if strategy.crops else 0
-    return [layer for _, layer in crop_boxes(size, layers, grid.crop_overlap_ratio)]
+    return _crops(parameters, size) if strategy.crops else [0]
 
 
 def least_prompts(strategy: StrategySpec, parameters: StrategyParameters, size: Size) -> int:
@@ -79,9 +80,12 @@ def least_prompts(strategy: StrategySpec, parameters: StrategyParameters, size: 
 
 
 def _fine_grid(parameters: StrategyParameters, size: Size) -> int:
+    return sum(parameters.grid.layer_points_per_side(layer) ** 2 for layer in _crops(parameters, size))
+
+
+def _crops(parameters: StrategyParameters, size: Size) -> list[int]:
     grid = parameters.grid
-    boxes = crop_boxes(size, grid.crop_n_layers, grid.crop_overlap_ratio)
-    return sum(grid.layer_points_per_side(layer) ** 2 for _, layer in boxes)
+    return [layer for _, layer in crop_boxes(size, grid.crop_n_layers, grid.crop_overlap_ratio)]
 
 
 def _object_aware(_: StrategyParameters, size: Size, spec: VariantSpec, boxes: FloatArray | None) -> Sampler:
@@ -105,6 +109,10 @@ STRATEGIES: dict[Strategy, StrategySpec] = {
         kind="box",
         crops=False,
         boxes=Boxes.NEEDED,
+    ),
+    Strategy.AOP: StrategySpec(
+        sampler=lambda parameters, size, spec, _: AopSampler(parameters.aop, size, spec),
+        prompts=lambda parameters, size: MOST_PROMPTS * len(_crops(parameters, size)),
     ),
     Strategy.AUTO: StrategySpec(
         sampler=lambda parameters, size, spec, boxes: ProgressiveSampler(parameters.grid, size, spec, boxes),

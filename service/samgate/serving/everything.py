@@ -129,7 +129,8 @@ async def run_everything(
                 embedding = whole
                 if crop.layer > 0 and pixels is not None:
                     embedding = await horizon.within(_embed_crop(pixels, crop, admitted, work))
-                sampler.open_crop(crop, embedding.frame, embedding.values)
+                opened = partial(sampler.open_crop, crop, embedding.frame, embedding.values)
+                await horizon.within(work(opened, "masks"))
                 async with aclosing(_decoded(sampler, crop, embedding, admitted, horizon)) as chunks:
                     async for chunk, survivors in chunks:
                         await horizon.within(work(partial(sampler.add, chunk, survivors), "masks"))

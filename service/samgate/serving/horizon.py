@@ -27,8 +27,8 @@ class OutOfTime(Exception):
 
 
 class Horizon:
-    """Of one call. ``arrival`` and ``deadline`` are on :func:`time.monotonic`'s clock, the latter +∞ for calls that
-    have to be answered in full, which end by their own."""
+    """Of one call. ``arrival`` and ``deadline`` are on :func:`time.monotonic`'s clock; the latter is +∞ for calls that
+    have to be answered in full, and end by their own."""
 
     def __init__(self, arrival: float, deadline: float) -> None:
         self.last = deadline - max(_ANSWER_S, _ANSWER_SHARE * (deadline - arrival)) if deadline < math.inf else deadline
