@@ -23,17 +23,23 @@ _GRID = re.compile(r"grid-(?P<side>[0-9]+)")
 class Strategy:
     """A way to segment everything: ``options`` are keywords of :meth:`samgate.client.Client.everything`.
 
-    With ``deadline_s`` an answer that isn't there in time counts as one without masks.
+    With ``deadline_s`` an answer that isn't there in time counts as one without masks. ``detector``: whether the server
+    has to serve one.
     """
 
     name: str
     options: Mapping[str, Any]
     deadline_s: float | None = None
+    detector: bool = False
 
 
 STRATEGIES: tuple[Strategy, ...] = (
     Strategy("grid", {"points_per_side": 32}),
     Strategy("grid-16", {"points_per_side": 16}),
+    Strategy("hierarchical", {"strategy": "hierarchical"}),
+    Strategy("aop", {"strategy": "aop"}),
+    Strategy("object_aware", {"strategy": "object_aware"}, detector=True),
+    Strategy("auto", {"strategy": "auto"}, deadline_s=2.0),
 )
 """Those that the commands know by name. The first is what others are compared with."""
 
@@ -64,7 +70,8 @@ class Scored:
 def chosen_strategies(
     names: Sequence[str], deadline_s: float | None = None, known: Sequence[Strategy] = STRATEGIES
 ) -> list[Strategy]:
-    """The strategies of these names, all ``known`` ones for none, with ``deadline_s`` where it is given.
+    """The strategies of these names, for none all ``known`` ones that need no detector, with ``deadline_s`` where it is
+    given.
 
     ``grid-N`` is the grid with N points a side, for any N. Raises :class:`~samgate.errors.InvalidArgument` for an
     unknown name.
@@ -75,7 +82,7 @@ def chosen_strategies(
             by_name.setdefault(name, Strategy(name, {"points_per_side": int(grid["side"])}))
         elif name not in by_name:
             raise InvalidArgument("strategy", f"must be one of {', '.join(by_name)} or grid-N, is {name!r}")
-    chosen = [by_name[name] for name in dict.fromkeys(names)] or list(known)
+    chosen = [by_name[name] for name in dict.fromkeys(names)] or [one for one in known if not one.detector]
     return chosen if deadline_s is None else [replace(strategy, deadline_s=deadline_s) for strategy in chosen]
 
 
