@@ -140,9 +140,13 @@ def test_at_the_deadline_what_is_there_is_the_answer(client: Client, strategy: s
 
 
 def test_nothing_to_find_is_an_empty_answer(client: Client) -> None:
-    for strategy in ("grid", "hierarchical", "auto"):
+    for strategy in ("grid", "hierarchical", "aop", "auto"):
         answer = client.everything(
-            np.zeros((1, 1, 3), np.uint8), strategy=strategy, points_per_side=8, pred_iou_thresh=1, timeout_s=100
+            np.zeros((1, 1, 3), np.uint8),
+            strategy=strategy,
+            points_per_side=8,
+            stability_score_offset=32,
+            timeout_s=100,
         )
         assert (answer.masks, answer.complete, answer.size) == ((), True, (1, 1))
 
