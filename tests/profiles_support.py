@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from samgate.domain import FloatArray, Survivors
+from samgate.domain import Choose, FloatArray, Survivors
 from samgate.engines.base import Capacity, Decoded, Images, Prompts
 from samgate.profiles.fingerprint import Fingerprint
 from samgate.profiles.stored import PointRecord, StoredProfile
@@ -65,9 +65,7 @@ class StubEngine:
         self.calls.append(("decode", count))
         return Decoded(np.zeros((1, count, 4, 256, 256), np.float32), np.zeros((1, count, 4), np.float32))
 
-    async def survivors(
-        self, embedding: FloatArray, prompts: Prompts, min_ious: FloatArray, deadline: float
-    ) -> Survivors:
+    async def survivors(self, embedding: FloatArray, prompts: Prompts, choose: Choose, deadline: float) -> Survivors:
         count = prompts.coords.shape[1]
         self.calls.append(("survivors", count))
         masks, kept = np.zeros((0, 256, 256), np.float32), np.zeros((0, 2), np.int32)

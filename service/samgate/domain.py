@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -76,7 +76,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Survivors:
-    """What is left of P prompts with M masks each, once those of too low a predicted IoU are gone.
+    """Those of P prompts' M masks each that were wanted.
 
     ``masks`` float32 ``[S, 256, 256]`` logits; ``kept`` int32 ``[S, 2]``, the prompt and the mask token of each, in
     that order; ``ious`` float32 ``[P, M]``, the predicted IoU of all masks.
@@ -85,6 +85,12 @@ class Survivors:
     masks: FloatArray
     kept: IntArray
     ious: FloatArray
+
+
+Choose = Callable[[FloatArray, FloatArray], IntArray]
+"""Which of P prompts' M masks to make: predicted IoU float32 ``[P, M]`` and every fourth row and column of the logits,
+float32 ``[P, M, 64, 64]`` → the prompt and the mask token of each, int32 ``[S, 2]`` in that order. The arrays are lent
+for the call alone."""
 
 
 def least_ious(masks: int, tokens: Sequence[int], least: float) -> FloatArray:

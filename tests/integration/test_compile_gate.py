@@ -60,7 +60,7 @@ def test_f32_equals_itself(graphs: GraphFiles, labelled: GateData) -> None:
         ("decoder", "box"),
         ("masked_decoder", "point"),
         ("decoder", "point"),
-        ("survivors", "point"),
+        ("upscale", "point"),
         ("scores", "point"),
     }
     for one in result.agreements:
@@ -84,7 +84,7 @@ def test_a_layer_without_weights_fails_against_masks_and_truth(
     assert result.summary().startswith("failed on 2 images")
 
 
-@pytest.mark.parametrize("name", ["decoder", "masked_decoder", "survivors", "scores"])
+@pytest.mark.parametrize("name", ["decoder", "masked_decoder", "upscale", "scores"])
 def test_each_graph_that_makes_masks_is_judged(
     graphs: GraphFiles, photographs: GateData, tmp_path: Path, name: GraphName
 ) -> None:

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 
 from samgate.compile.artifacts import Artifact, installed_artifact, installed_artifacts
@@ -134,10 +135,15 @@ def test_the_compilers_capabilities_are_asked_for() -> None:
 def test_a_graph_that_the_parser_refuses_is_an_error_with_its_words(installed: None, tmp_path: Path) -> None:
     module = load_module("tensorrt_rtx")
     assert module is not None
-    source = ensure_graphs(SPEC)["survivors"]
-    with pytest.raises(CompileError, match=r"survivors: TensorRT's parser refuses it: .*NonZero"):
-        build_plan(module, graph_specs(SPEC)["survivors"], source, tmp_path / "plan", "8.9", tmp_path / "timings")
-    assert not list(tmp_path.iterdir())
+    model = onnx.load(ensure_graphs(SPEC)["scores"])
+    # How many there are depends on values.
+    model.graph.node.append(onnx.helper.make_node("NonZero", ["point_labels"], ["places"]))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("places", onnx.TensorProto.INT64, [3, None]))
+    source = tmp_path / "source.onnx"
+    onnx.save(model, source)
+    with pytest.raises(CompileError, match=r"scores: TensorRT's parser refuses it: .*NonZero"):
+        build_plan(module, graph_specs(SPEC)["scores"], source, tmp_path / "plan", "8.9", tmp_path / "timings")
+    assert [path.name for path in tmp_path.iterdir()] == ["source.onnx"]
 
 
 def test_a_graph_that_cannot_be_built_is_an_error(installed: None, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from parity.weights import draw_pixels
 from samgate.config import EngineSettings
-from samgate.domain import FloatArray
+from samgate.domain import Choose, FloatArray
 from samgate.engines.base import Images, Prompts
 from samgate.engines.embedded import Decoder, EmbeddedEngine, LoadedGraphs
 from samgate.engines.load import load_embedded
@@ -30,8 +30,9 @@ async def engine(request: pytest.FixtureRequest) -> AsyncIterator[EmbeddedEngine
     made = load_embedded(SPEC, EngineSettings(name=request.param, precision="f32", threads=2), lambda line: None)
     assert isinstance(made, EmbeddedEngine)
     # Else both sides of every comparison would be the same call.
-    decoders = (made._graphs.decoder, made._graphs.masked_decoder, made._graphs.survivors)
-    assert [len(graph.parts) for graph in decoders] == [2, 2, 2]
+    graphs = made._graphs
+    decoders = (graphs.decoder, graphs.masked_decoder, graphs.attend, graphs.upscale)
+    assert [len(graph.parts) for graph in decoders] == [2] * 4
     assert made.capacity.decode_images == 2
     yield made
     await made.close()
@@ -40,11 +41,16 @@ async def engine(request: pytest.FixtureRequest) -> AsyncIterator[EmbeddedEngine
 def whole(engine: EmbeddedEngine) -> EmbeddedEngine:
     """``engine``'s graphs, each called once."""
     graphs = engine._graphs
-    decoder, masked, survivors = (
-        Decoder(graph.whole) for graph in (graphs.decoder, graphs.masked_decoder, graphs.survivors)
+    decoder, masked, attend, upscale = (
+        Decoder(graph.whole) for graph in (graphs.decoder, graphs.masked_decoder, graphs.attend, graphs.upscale)
     )
-    alone = LoadedGraphs(graphs.encoder, decoder, masked, graphs.terms, survivors)
+    alone = LoadedGraphs(graphs.encoder, decoder, masked, graphs.terms, attend, upscale)
     return EmbeddedEngine(engine.name, engine.precision, alone, engine.capacity)
+
+
+def better(least: float) -> Choose:
+    """Masks that are predicted a higher IoU."""
+    return lambda ious, coarse: np.argwhere(ious > np.float32(least)).astype(np.int32)
 
 
 def far(found: NDArray[Any], expected: NDArray[Any]) -> float:
@@ -86,12 +92,12 @@ async def test_masks_are_those_of_one_call(engine: EmbeddedEngine, images: int, 
 
 async def test_survivors_are_those_of_one_call(engine: EmbeddedEngine) -> None:
     asked, (made,) = prompts(1, 16, masked=False), await embeddings(engine, 1)
-    every = await whole(engine).survivors(made, asked, np.full(4, -math.inf, np.float32), math.inf)
+    every = await whole(engine).survivors(made, asked, better(-math.inf), math.inf)
     assert len(every.kept) == every.ious.size
     # Between two neighbours: no candidate is so near to it that rounding decides.
     ranked = np.sort(every.ious.ravel())
     middle = len(ranked) // 4 + int(np.argmax(np.diff(ranked[len(ranked) // 4 : -len(ranked) // 4])))
-    least = np.full(4, ranked[middle : middle + 2].mean(), np.float32)
+    least = better(float(ranked[middle : middle + 2].mean()))
     expected = await whole(engine).survivors(made, asked, least, math.inf)
     found = await engine.survivors(made, asked, least, math.inf)
     assert 0 < len(expected.kept) < expected.ious.size

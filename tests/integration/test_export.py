@@ -18,21 +18,21 @@ from numpy.typing import NDArray
 from parity.cases import IMAGE_SIZE, VALID, Case
 from parity.weights import draw_pixels, draw_state
 from samgate.compile.export import OPSET, export_graph, load_network
-from samgate.domain import least_ious
 from samgate.variants.graphs import GRAPHS, GraphName
 from samgate.variants.mobilesam import SPEC
 from samgate.variants.nets.sam import (
+    AttendGraph,
     DecoderGraph,
     EncoderGraph,
     MaskedDecoderGraph,
     Sam,
     ScoresGraph,
-    SurvivorsGraph,
     TermsGraph,
+    UpscaleGraph,
 )
 
 STATE = Path(__file__).resolve().parents[1] / "parity" / "golden" / "mobilesam_state.json"
-TENSORRT = tuple(name for name in GRAPHS if name not in ("terms", "survivors"))
+TENSORRT = tuple(name for name in GRAPHS if name not in ("terms", "attend", "upscale"))
 """It has no NonZero, whose output's shape depends on values."""
 TOLERANCE = 1e-4
 
@@ -121,55 +121,43 @@ def test_decoder_answers_as_torch_does(network: Sam, runners: dict[str, Runner],
         assert difference(ours, theirs.numpy()) <= TOLERANCE
 
 
-@pytest.mark.parametrize("quantile", [0.0, 0.5, 1.0], ids=["all but one", "half", "none"])
-@torch.inference_mode()
-def test_survivors_are_the_decoders_masks_that_are_predicted_good_enough(
-    network: Sam, runners: dict[str, Runner], quantile: float
-) -> None:
+def everything_case() -> tuple[Case, dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """With its embedding and its prompts, as inputs."""
     case = Case("many", images=1, prompts=5, points=1)
     coords, labels = case.tokens()
-    inputs: dict[str, NDArray[Any]] = {
-        "image_embedding": case.embedding,
-        "point_coords": coords,
-        "point_labels": labels,
-    }
-    masks, ious = (value.numpy() for value in DecoderGraph(network)(*map(torch.tensor, inputs.values())))
-    masks, ious = masks[0], ious[0]
-    # Halfway to the next: rounding must not decide.
-    ranked = np.sort(ious[:, SPEC.multimask_tokens].ravel())
-    place = round(quantile * (ranked.size - 1))
-    threshold = (ranked[place] + ranked[min(place + 1, ranked.size - 1)]) / 2 + (quantile == 1.0)
-    inputs["min_ious"] = least_ious(SPEC.mask_tokens, SPEC.multimask_tokens, threshold)
-    expected = np.argwhere(ious > inputs["min_ious"])
-    assert SPEC.single_mask_token not in expected[:, 1]
-    embedding = {"image_embedding": inputs.pop("image_embedding")}
+    return case, {"image_embedding": case.embedding}, {"point_coords": coords, "point_labels": labels}
+
+
+@torch.inference_mode()
+def test_masks_made_in_parts_are_the_decoders(network: Sam, runners: dict[str, Runner]) -> None:
+    case, image, asked = everything_case()
+    masks, ious = (value.numpy() for value in DecoderGraph(network)(*map(torch.tensor, (image | asked).values())))
+    prompts, chosen = np.array([1, 4], np.int32), np.array([[0, 1], [0, 3], [1, 0]], np.int32)
     terms = TermsGraph(network)(torch.tensor(case.embedding))
-    module = SurvivorsGraph(network, 2)(*terms, *map(torch.tensor, inputs.values()))
-    ran = runners["survivors"](
-        dict(zip(("image_terms", "image_pixels"), runners["terms"](embedding), strict=True)) | inputs
+    attended = AttendGraph(network, 2)(*terms, *map(torch.tensor, asked.values()))
+    made = UpscaleGraph(network, 2)(terms[1], *attended[2:], torch.tensor(prompts), torch.tensor(chosen)).numpy()
+    shared = dict(zip(("image_terms", "image_pixels"), runners["terms"](image), strict=True))
+    ran = runners["attend"](shared | asked)
+    state: dict[str, NDArray[Any]] = dict(
+        zip(("mask_tokens", "token_scale", "token_weights", "token_vectors"), ran[2:], strict=True)
     )
-    for found, kept, told in (ran, [value.numpy() for value in module]):
-        assert np.array_equal(kept, expected)
-        assert kept.dtype == np.int32
-        assert difference(told, ious[None]) <= TOLERANCE
-        assert found.shape == (len(expected), 256, 256)
-        if len(expected):
-            assert difference(found, masks[expected[:, 0], expected[:, 1]]) <= TOLERANCE
+    state |= {"image_pixels": shared["image_pixels"], "prompts": prompts, "chosen": chosen}
+    (run,) = runners["upscale"](state)
+    for told, coarse, found in ((attended[0].numpy(), attended[1].numpy(), made), (ran[0], ran[1], run)):
+        assert difference(told, ious) <= TOLERANCE
+        assert difference(coarse, masks[..., 1::4, 1::4]) <= TOLERANCE
+        assert difference(found, masks[0, [1, 1, 4], [1, 3, 0]]) <= TOLERANCE
 
 
 @torch.inference_mode()
 def test_scores_are_the_decoders(network: Sam, runners: dict[str, Runner]) -> None:
-    case = Case("many", images=1, prompts=5, points=1)
-    coords, labels = case.tokens()
-    inputs: dict[str, NDArray[Any]] = {
-        "image_embedding": case.embedding,
-        "point_coords": coords,
-        "point_labels": labels,
-    }
-    expected = DecoderGraph(network)(*map(torch.tensor, inputs.values()))[1]
-    assert difference(runners["scores"](inputs)[0], expected.numpy()) <= TOLERANCE
-    module = ScoresGraph(network)(*map(torch.tensor, inputs.values()))
-    assert difference(module.numpy(), expected.numpy()) <= TOLERANCE
+    _, image, asked = everything_case()
+    tensors = [torch.tensor(value) for value in (image | asked).values()]
+    masks, ious = (value.numpy() for value in DecoderGraph(network)(*tensors))
+    module = [value.numpy() for value in ScoresGraph(network)(*tensors)]
+    for told, coarse in (runners["scores"](image | asked), module):
+        assert difference(told, ious) <= TOLERANCE
+        assert difference(coarse, masks[..., 1::4, 1::4]) <= TOLERANCE
 
 
 def test_inputs_and_outputs_are_the_contracts(graphs: dict[GraphName, Path]) -> None:

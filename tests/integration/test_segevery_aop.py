@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ async def found(sampler: Sampler, frame: Frame, embedding: FloatArray, engine: E
     sampler.open_crop(crop, frame, embedding)
     while chunk := sampler.next(crop, 16):
         prompts = point_group(chunk.points, frame, SPEC)
-        sampler.add(chunk, await engine.survivors(embedding, prompts, sampler.min_ious, math.inf))
+        sampler.add(chunk, await engine.survivors(embedding, prompts, partial(sampler.choose, chunk), math.inf))
     sampler.finish_crop(crop)
     return sampler.prompts_done, len(sampler.finish())
 

@@ -67,24 +67,15 @@ def inputs_of(graph: GraphName, image: Arrays, embedding: FloatArray) -> Arrays:
     match graph:
         case "encoder":
             return image
-        case "decoder" | "scores":
+        case "decoder":
             return prompts(embedding, images=2, count=3, points=2)
+        case "scores":
+            return prompts(embedding, images=1, count=5, points=2)
         case "masked_decoder":
             masks = np.random.default_rng(1).normal(0, 5, (1, 3, 1, 256, 256)).astype(np.float32)
             return prompts(embedding, 1, 3, 1) | {"mask_input": masks, "has_mask": np.array([[1, 0, 1]], np.float32)}
-        case "terms":
-            return {"image_embedding": embedding[:1]}
-        case "survivors":
-            return everything(embedding, 5, 0.6)
-
-
-def everything(embedding: FloatArray, count: int, least: float) -> Arrays:
-    """What ``survivors`` is called with."""
-    terms, pixels = embedded("terms", "f32", {"image_embedding": embedding[:1]})
-    asked = prompts(embedding, 1, count, 2)
-    asked |= {"image_terms": terms, "image_pixels": pixels, "min_ious": np.full(4, least, np.float32)}
-    del asked["image_embedding"]
-    return asked
+        case _:
+            raise AssertionError(f"{graph} is not for Triton")
 
 
 def name(graph: GraphName) -> str:
@@ -132,13 +123,6 @@ def test_tensors_of_size_0_go_both_ways(triton: TritonServer, embedding: FloatAr
     only_mask = prompts(embedding, 1, 1, points=0) | {"mask_input": mask, "has_mask": np.ones((1, 1), np.float32)}
     answer = infer(triton.grpc, name("masked_decoder"), only_mask)
     assert np.array_equal(answer["low_res_masks"], embedded("masked_decoder", "f32", only_mask)[0])
-    none = everything(embedding, 2, 2)
-    answer = infer(triton.grpc, name("survivors"), none)
-    assert {key: value.shape for key, value in answer.items()} == {
-        "masks": (0, 256, 256),
-        "kept": (0, 2),
-        "iou_predictions": (1, 2, 4),
-    }
 
 
 BAD: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
@@ -210,7 +194,7 @@ def test_what_is_cancelled_while_it_waits_does_not_run(triton: TritonServer, emb
 def test_bounded_queues_refuse_what_is_too_much_or_waits_too_long(installed: None, embedding: FloatArray) -> None:
     given: dict[GraphName, Arrays] = {
         "decoder": prompts(embedding, 1, 8, 2),
-        "survivors": everything(embedding, 8, 2),
+        "scores": prompts(embedding, 1, 8, 2),
     }
     with local_triton({SPEC.name: "f32"}, batching="bounded") as server:
 

@@ -16,7 +16,7 @@ GATE = Gate(min_mask_iou=0.9, max_miou_loss=0.02, reason="a test")
 
 def _result(*ious: float, mious: tuple[float, float] | None = (0.75, 0.74)) -> GateResult:
     before, after = mious or (None, None)
-    graphs: tuple[GraphName, ...] = ("decoder", "survivors", "masked_decoder")
+    graphs: tuple[GraphName, ...] = ("decoder", "upscale", "masked_decoder")
     agreements = (
         Agreement(graph, "point", 8, iou, 0.0, before, after) for graph, iou in zip(graphs, ious, strict=False)
     )
@@ -44,7 +44,7 @@ def test_without_labels_only_masks_are_compared() -> None:
 def test_summary_names_the_worst_graph_and_the_thresholds() -> None:
     words = _result(0.95, 0.85).summary()
     assert words == (
-        "failed on 2 images: mask IoU with f32 0.8500 (survivors, point prompts; at least 0.9); mIoU 0.7400, f32 "
+        "failed on 2 images: mask IoU with f32 0.8500 (upscale, point prompts; at least 0.9); mIoU 0.7400, f32 "
         "0.7500 (may lose 0.02)"
     )
 
@@ -53,7 +53,7 @@ def test_figures_survive_json() -> None:
     figures = _result(0.95, 0.85).as_dict()
     assert json.loads(json.dumps(figures)) == figures
     assert figures["passed"] is False
-    assert [one["graph"] for one in figures["agreements"]] == ["decoder", "survivors"]
+    assert [one["graph"] for one in figures["agreements"]] == ["decoder", "upscale"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from samgate.domain import FloatArray
+from samgate.domain import FloatArray, IntArray
 from samgate.engines.base import Capacity, Decoded, Prompts
 from samgate.engines.embedded import Decoder, EmbeddedEngine, LoadedGraphs, divide
 from samgate.errors import Unavailable
@@ -33,11 +33,22 @@ def decode(inputs: Inputs) -> list[NDArray[Any]]:
     return [masks[..., None, None], masks]
 
 
-def survive(inputs: Inputs) -> list[NDArray[Any]]:
-    """Candidates are worth their point's x, tenths less each."""
-    ious = inputs["point_coords"][0, :, 0, 0, None] - np.arange(4, dtype=np.float32) / 10
-    kept = np.argwhere(ious > inputs["min_ious"]).astype(np.int32)
-    return [ious[kept[:, 0], kept[:, 1], None, None], kept, ious[None].astype(np.float32)]
+def attend(inputs: Inputs) -> list[NDArray[Any]]:
+    """Masks are worth their point's x, tenths less each; its tokens are what they are worth."""
+    ious = (inputs["point_coords"][0, :, 0, 0, None] - np.arange(4, dtype=np.float32) / 10).astype(np.float32)
+    return [ious[None], ious[None, ..., None, None], ious, ious, ious, ious]
+
+
+def upscale(inputs: Inputs) -> list[NDArray[Any]]:
+    """Masks of one pixel, what they are worth."""
+    places, tokens = inputs["chosen"].T
+    return [inputs["mask_tokens"][inputs["prompts"][places], tokens][:, None, None]]
+
+
+def better(ious: FloatArray, coarse: FloatArray) -> IntArray:
+    """Masks that are worth more than 7.85."""
+    assert np.array_equal(coarse[..., 0, 0], ious)
+    return np.argwhere(ious > 7.85).astype(np.int32)
 
 
 def embedding(number: float) -> FloatArray:
@@ -51,13 +62,14 @@ def prompts(images: int, count: int, *, masked: bool = False) -> Prompts:
     return Prompts(coords, np.ones((images, count, 2), np.int32), masks, has_mask)
 
 
-def engine(decoder: Decoder, survivors: Decoder | None = None) -> EmbeddedEngine:
+def engine(decoder: Decoder, parts: int = 0) -> EmbeddedEngine:
     loaded = LoadedGraphs(
         encoder=lambda inputs: [np.zeros((1, 256, 64, 64), np.float32)],
         decoder=decoder,
         masked_decoder=decoder,
         terms=lambda inputs: [np.zeros((1, 1, 1), np.float32)] * 2,
-        survivors=survivors or decoder,
+        attend=Decoder(attend, (attend,) * parts),
+        upscale=Decoder(upscale, (upscale,) * parts),
     )
     return EmbeddedEngine("made up", "f32", loaded, Capacity(1, PARTS, 16, 1))
 
@@ -115,15 +127,15 @@ async def test_one_prompt_has_all_threads() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 16])
 async def test_survivors_keep_their_prompts_numbers(count: int) -> None:
-    made = engine(Decoder(decode), Decoder(survive, (survive, survive)))
-    asked = embedding(0.0), prompts(1, count), np.full(4, 7.85, np.float32), math.inf
-    found = await made.survivors(*asked)
-    alone = await engine(Decoder(decode), Decoder(survive)).survivors(*asked)
+    made = engine(Decoder(decode), parts=2)
+    found = await made.survivors(embedding(0.0), prompts(1, count), better, math.inf)
+    alone = await engine(Decoder(decode)).survivors(embedding(0.0), prompts(1, count), better, math.inf)
     assert found.ious.shape == (count, 4)
     assert np.array_equal(found.ious, alone.ious)
     assert np.array_equal(found.kept, alone.kept)
     assert found.kept.dtype == np.int32
     assert np.array_equal(found.masks, alone.masks)
+    assert np.array_equal(found.masks[:, 0, 0], found.ious[found.kept[:, 0], found.kept[:, 1]])
     if count == 3:
         assert found.kept.tolist() == [[2, 0], [2, 1]]
     await made.close()

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from samgate.api import server as module
 from samgate.api.server import running
 from samgate.config import Settings
-from samgate.domain import FloatArray, Survivors
+from samgate.domain import Choose, FloatArray, Survivors
 from samgate.engines.base import Capacity, Decoded, Images, Prompts
 from samgate.errors import Unavailable
 from samgate.serving.models import Model
@@ -37,9 +37,7 @@ class MoodyEngine:
     async def decode(self, embeddings: Sequence[FloatArray], prompts: Prompts, deadline: float) -> Decoded:
         raise Unavailable("moody")
 
-    async def survivors(
-        self, embedding: FloatArray, prompts: Prompts, min_ious: FloatArray, deadline: float
-    ) -> Survivors:
+    async def survivors(self, embedding: FloatArray, prompts: Prompts, choose: Choose, deadline: float) -> Survivors:
         raise Unavailable("moody")
 
     async def healthy(self) -> bool:

@@ -60,15 +60,14 @@ def test_bounded_queues_are_bounded_and_neither_merge_nor_delay(profile: Profile
 def test_dynamic_batching_merges_what_has_a_batch_axis() -> None:
     messages = parsed(PROFILES["python-cpu"], "dynamic")
     delays = {name: message.dynamic_batching.max_queue_delay_microseconds for name, message in messages.items()}
-    assert delays == {"encoder": 2000, "decoder": 2000, "masked_decoder": 2000, "terms": 0, "survivors": 0}
+    assert delays == {"encoder": 2000, "decoder": 2000, "masked_decoder": 2000, "scores": 0}
     assert not any(message.dynamic_batching.HasField("default_queue_policy") for message in messages.values())
     merging = {name: message.parameters["merge"].string_value for name, message in messages.items()}
     assert merging == {
         "encoder": "false",
         "decoder": "true",
         "masked_decoder": "true",
-        "terms": "false",
-        "survivors": "false",
+        "scores": "false",
     }
 
 

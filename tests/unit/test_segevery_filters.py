@@ -38,7 +38,7 @@ def run(
     threshold = parameters.pred_iou_thresh or -np.inf
     kept = np.argwhere(np.array(ious, dtype=np.float32) > np.float32(threshold)).astype(np.int32)
     survivors = np.array([masks[prompt][token] for prompt, token in kept], dtype=np.float32)
-    found, _ = filter_chunk(
+    return filter_chunk(
         Survivors(survivors, kept, np.array(ious, dtype=np.float32)),
         points,
         frame_of((y1 - y0, x1 - x0)),
@@ -46,8 +46,7 @@ def run(
         size,
         parameters,
         0.0,
-    )
-    return found
+    ).found
 
 
 ALL = GridParameters(pred_iou_thresh=0, stability_score_thresh=0)

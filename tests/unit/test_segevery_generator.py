@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from samgate.domain import FloatArray, Survivors
+from samgate.domain import Survivors, least_ious
 from samgate.imaging.preprocess import frame_of
 from samgate.imaging.rle import rle_to_mask
 from samgate.segevery.generator import GridSampler
@@ -22,7 +22,7 @@ DISCS = [(80.0, 80.0, 40.0), (250.0, 90.0, 50.0), (330.0, 220.0, 30.0), (120.0, 
 """Objects of the image: x, y, radius."""
 
 
-def decode(chunk: Chunk, min_ious: FloatArray) -> Survivors:
+def decode(chunk: Chunk, least: float = 0.88) -> Survivors:
     """What a perfect decoder would say: for each point the object it is on, and a bad and an unstable mask."""
     crop, points = chunk.crop, chunk.points
     frame = frame_of(*crop.size, SPEC)
@@ -37,7 +37,7 @@ def decode(chunk: Chunk, min_ious: FloatArray) -> Survivors:
                 low_res[index, 1] = (radius - np.hypot(x - cx, y - cy)) * 3
                 ious[index, 1] = 0.9 + number / 100
     low_res[:, 3] += 19.5
-    kept = np.argwhere(ious > min_ious)
+    kept = np.argwhere(ious > least_ious(4, (1, 2, 3), least))
     return Survivors(low_res[kept[:, 0], kept[:, 1]], kept.astype(np.int32), ious)
 
 
@@ -46,7 +46,7 @@ def run(parameters: GridParameters, limit: int = 16, size: tuple[int, int] = SIZ
     for crop in sampler.crops:
         sampler.open_crop(crop, frame_of(*crop.size, SPEC), NO_EMBEDDING)
         while chunk := sampler.next(crop, limit):
-            sampler.add(chunk, decode(chunk, sampler.min_ious))
+            sampler.add(chunk, decode(chunk))
         sampler.finish_crop(crop)
     assert sampler.prompts_done == sampler.prompts_total
     return sampler.finish()
@@ -102,20 +102,19 @@ def test_progress_and_chunks() -> None:
     (crop,) = sampler.crops
     assert (sampler.prompts_done, sampler.prompts_total, sampler.candidates) == (0, 25, 0)
     with pytest.raises(ValueError, match="was not opened"):
-        sampler.add(Chunk(crop, crop.points[:0]), decode(Chunk(crop, crop.points[:0]), sampler.min_ious))
+        sampler.add(Chunk(crop, crop.points[:0]), decode(Chunk(crop, crop.points[:0])))
     sampler.open_crop(crop, frame_of(*SIZE, SPEC), NO_EMBEDDING)
     chunks = handed_out(sampler, 10)
     assert [len(chunk) for chunk in chunks] == [10, 10, 5]
     assert np.array_equal(np.concatenate([chunk.coords for chunk in chunks]), crop.points)
     assert sampler.next(crop, 10) is None
-    sampler.add(chunks[0], decode(chunks[0], sampler.min_ious))
+    sampler.add(chunks[0], decode(chunks[0]))
     assert sampler.prompts_done == 10
     with pytest.raises(ValueError, match="10 of 25 prompts were added"):
         sampler.finish_crop(crop)
     for chunk in chunks[1:]:
-        sampler.add(chunk, decode(chunk, sampler.min_ious))
-    everything = np.zeros(SPEC.mask_tokens, np.float32)
-    assert sampler.candidates == sum(int((decode(one, everything).ious[:, 1] > 0.88).sum()) for one in chunks)
+        sampler.add(chunk, decode(chunk))
+    assert sampler.candidates == sum(int((decode(one).ious[:, 1] > 0.88).sum()) for one in chunks)
 
 
 def test_neither_chunk_size_nor_order_of_arrival_matters() -> None:
@@ -126,10 +125,7 @@ def test_neither_chunk_size_nor_order_of_arrival_matters() -> None:
     (crop,) = sampler.crops
     sampler.open_crop(crop, frame_of(*SIZE, SPEC), NO_EMBEDDING)
     with ThreadPoolExecutor(4) as pool:
-        for done in [
-            pool.submit(sampler.add, chunk, decode(chunk, sampler.min_ious))
-            for chunk in reversed(handed_out(sampler, 9))
-        ]:
+        for done in [pool.submit(sampler.add, chunk, decode(chunk)) for chunk in reversed(handed_out(sampler, 9))]:
             done.result()
     assert sampler.present() == expected
     sampler.finish_crop(crop)

@@ -23,10 +23,10 @@ pytestmark = pytest.mark.usefixtures("small_network")
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An archive with the weights of ``tiny``, the only variant there is."""
     spec = fake_spec(npm_source())
-    for name in tuple(VARIANTS):
-        monkeypatch.delitem(VARIANTS, name)
-    for name in tuple(DETECTORS):
-        monkeypatch.delitem(DETECTORS, name)
+    for known in (VARIANTS, DETECTORS):
+        # Backwards, as they are put back the other way round: their order shows in what other tests compare.
+        for name in reversed(tuple(known)):
+            monkeypatch.delitem(known, name)
     monkeypatch.setitem(VARIANTS, spec.name, spec)
     monkeypatch.setenv("COLUMNS", "200")
     path = tmp_path / "tiny.tgz"

@@ -24,13 +24,14 @@ from torch import Tensor, nn
 from samgate.errors import CompileError, WeightsError
 from samgate.variants.graphs import EVERYTHING_POINTS, GraphName, GraphSpec, TensorSpec, graph_specs
 from samgate.variants.nets.sam import (
+    AttendGraph,
     DecoderGraph,
     EncoderGraph,
     MaskedDecoderGraph,
     Sam,
     ScoresGraph,
-    SurvivorsGraph,
     TermsGraph,
+    UpscaleGraph,
 )
 from samgate.variants.spec import VariantSpec
 
@@ -38,7 +39,7 @@ OPSET = 20
 """The first with Gelu as one operator; it has LayerNormalization, too."""
 
 _NAMES_SHOWN = 5
-_EXAMPLE_SIZES = {"N": 2, "I": 2, "P": 3, "K": 4}
+_EXAMPLE_SIZES = {"N": 2, "I": 2, "P": 3, "K": 4, "U": 2, "S": 5}
 """Of dynamic axes while a graph is traced: each another, where they could be mistaken for each other."""
 
 
@@ -81,8 +82,10 @@ def _module(spec: VariantSpec, network: Sam, name: GraphName) -> nn.Module:
             return MaskedDecoderGraph(network)
         case "terms":
             return TermsGraph(network)
-        case "survivors":
-            return SurvivorsGraph(network, EVERYTHING_POINTS)
+        case "attend":
+            return AttendGraph(network, EVERYTHING_POINTS)
+        case "upscale":
+            return UpscaleGraph(network, EVERYTHING_POINTS)
         case "scores":
             return ScoresGraph(network)
 

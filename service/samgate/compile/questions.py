@@ -39,8 +39,6 @@ Answers = Mapping[Question, FloatArray]
 _NO_POINTS, _NO_LABELS = np.zeros((0, 2), np.float32), np.zeros(0, np.int32)
 _FOREGROUND = np.ones(1, np.int32)
 _GRID = (0.25, 0.75)
-_ALL_SURVIVE = -1e4
-_BACKGROUND = -1.0
 
 
 class _Loader(Protocol):
@@ -134,17 +132,18 @@ def _ranked(
     """The answers of the graphs that SegEvery runs. ``masks`` ``[P, M, 256, 256]`` are the decoder's, ``tokens`` those
     to choose from."""
     if "scores" in graphs:
-        (scores,) = graphs["scores"](inputs)
+        scores, _ = graphs["scores"](inputs)
         yield "scores", best(masks[:, tokens], scores[0][:, tokens])
-    if "survivors" in graphs:
-        least = np.full(masks.shape[1], _ALL_SURVIVE, np.float32)
+    if "upscale" in graphs:
         terms, pixels = graphs["terms"]({"image_embedding": inputs["image_embedding"]})
+        shared = {"image_terms": terms, "image_pixels": pixels}
         prompts = {name: inputs[name] for name in ("point_coords", "point_labels")}
-        shared = {"image_terms": terms, "image_pixels": pixels, "min_ious": least}
-        left, kept, scores = graphs["survivors"](shared | prompts)
-        candidates = np.full_like(masks, _BACKGROUND)
-        candidates[kept[:, 0], kept[:, 1]] = left
-        yield "survivors", best(candidates[:, tokens], scores[0][:, tokens])
+        scores, _, *state = graphs["attend"](shared | prompts)
+        every = np.argwhere(np.ones(masks.shape[:2])).astype(np.int32)
+        asked = {"image_pixels": pixels, "prompts": np.arange(len(masks), dtype=np.int32), "chosen": every}
+        names = ("mask_tokens", "token_scale", "token_weights", "token_vectors")
+        (found,) = graphs["upscale"](asked | dict(zip(names, state, strict=True)))
+        yield "upscale", best(found.reshape(masks.shape)[:, tokens], scores[0][:, tokens])
 
 
 def best(masks: FloatArray, ious: FloatArray) -> FloatArray:

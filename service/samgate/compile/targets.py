@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from samgate.errors import InvalidArgument
-from samgate.variants.graphs import GraphName
+from samgate.variants.graphs import GRAPHS, GraphName
 from samgate.variants.spec import Arithmetic, FloatArithmetic, PrecisionPlan, VariantSpec
 
 TargetName = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]
 
-_ONE_CALL: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "terms", "survivors")
-_TWO_CALLS: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "scores")
+_SERVED: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "scores")
 _ALL: frozenset[Arithmetic] = frozenset({"f32", "bf16", "fp16", "int8"})
 _TYPED_BF16: Mapping[Arithmetic, str] = {"bf16": "ONNX Runtime has no bf16 kernels for CPUs"}
 
@@ -56,7 +55,7 @@ TARGETS: dict[TargetName, Target] = {
         Target(
             name="onnx",
             summary="ONNX graphs of any precision, for whatever reads them; checked with ONNX Runtime",
-            graphs=_ONE_CALL,
+            graphs=GRAPHS,
             arithmetics=_ALL,
             low="f32",
             default="f32",
@@ -66,7 +65,7 @@ TARGETS: dict[TargetName, Target] = {
         Target(
             name="openvino",
             summary="graphs for OpenVINO on CPUs, which takes them to bf16 by itself",
-            graphs=_ONE_CALL,
+            graphs=GRAPHS,
             arithmetics=_ALL - {"fp16"},
             low="bf16",
             default="bf16",
@@ -77,7 +76,7 @@ TARGETS: dict[TargetName, Target] = {
         Target(
             name="tensorrt",
             summary="TensorRT plans for Triton, built on a GPU of the kind that serves",
-            graphs=_TWO_CALLS,
+            graphs=_SERVED,
             arithmetics=_ALL,
             low="fp16",
             default="fp16",
@@ -88,7 +87,7 @@ TARGETS: dict[TargetName, Target] = {
         Target(
             name="tensorrt-rtx",
             summary="TensorRT-RTX plans, built for any compute capability on any machine",
-            graphs=_TWO_CALLS,
+            graphs=_SERVED,
             arithmetics=_ALL,
             low="fp16",
             default="fp16",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from samgate.domain import FloatArray, IntArray, Survivors, UInt8Array
+from samgate.domain import Choose, FloatArray, IntArray, Survivors, UInt8Array
 from samgate.variants.detectors import DetectorSpec
 
 
@@ -111,11 +111,9 @@ class Engine(Protocol):
     async def decode(self, embeddings: Sequence[FloatArray], prompts: Prompts, deadline: float) -> Decoded:
         """Masks for prompts on I embeddings, as :meth:`encode` made them. Raises as that does."""
 
-    async def survivors(
-        self, embedding: FloatArray, prompts: Prompts, min_ious: FloatArray, deadline: float
-    ) -> Survivors:
-        """Of prompts without masks on one image (I = 1), the masks that are predicted an IoU above ``min_ious``,
-        float32 ``[M]`` by mask token: one of +∞ makes no masks. Raises as :meth:`encode` does."""
+    async def survivors(self, embedding: FloatArray, prompts: Prompts, choose: Choose, deadline: float) -> Survivors:
+        """Of prompts without masks on one image (I = 1), of two points each, the masks that ``choose`` wants. It is
+        called once, on any thread. Raises as :meth:`encode` does."""
 
     async def healthy(self) -> bool:
         """Whether a call made now can be expected to succeed."""

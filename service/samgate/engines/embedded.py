@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from samgate.domain import FloatArray, Survivors
+from samgate.domain import Choose, FloatArray, IntArray, Survivors
 from samgate.engines.base import Capacity, Decoded, Images, Prompts
 from samgate.engines.terms import LatestTerms, Terms
 from samgate.errors import Unavailable
@@ -55,7 +56,8 @@ class LoadedGraphs:
     decoder: Decoder
     masked_decoder: Decoder
     terms: Graph
-    survivors: Decoder
+    attend: Decoder
+    upscale: Decoder
 
 
 class EmbeddedEngine:
@@ -100,24 +102,25 @@ class EmbeddedEngine:
         self,
         embedding: FloatArray,
         prompts: Prompts,
-        min_ious: FloatArray,
+        choose: Choose,
         deadline: float,  # noqa: ARG002
     ) -> Survivors:
         """See :meth:`samgate.engines.base.Engine.survivors`."""
-        graph = self._graphs.survivors
-        parts = [part for _, part in divide([embedding], prompts, len(graph.parts))]
-        calls = [_prompts(part) | {"min_ious": min_ious} for part in parts]
+        graphs, parts = self._graphs, [part for _, part in divide([embedding], prompts, len(self._graphs.attend.parts))]
 
-        def run() -> list[list[NDArray[Any]]]:
+        def run() -> Survivors:
             terms, pixels = self._terms(embedding)
             shared = {"image_terms": terms, "image_pixels": pixels}
-            return graph.run([shared | call for call in calls], self._beside)
+            attended = graphs.attend.run([shared | _prompts(part) for part in parts], self._beside)
+            # What the graph lends: only these two leave its place.
+            ious = _joined([one[0] for one in attended], 1)[0].copy()
+            chosen = choose(ious, _joined([one[1] for one in attended], 1)[0])
+            calls = list(_upscaling(pixels, [one[2:] for one in attended], chosen))
+            masks = [made[0] for made in graphs.upscale.run(calls, self._beside)] if calls else []
+            size = 4 * math.isqrt(pixels.shape[1])
+            return Survivors(_joined(masks, 0) if masks else np.empty((0, size, size), np.float32), chosen, ious)
 
-        results = await self._run(self._decoding, run)
-        masks, kept, ious = ([result[index] for result in results] for index in range(3))
-        before = accumulate((call["point_coords"].shape[1] for call in calls[:-1]), initial=0)
-        kept = [one + np.array([first, 0], np.int32) for one, first in zip(kept, before, strict=True)]
-        return Survivors(_joined(masks, 0), _joined(kept, 0), _joined(ious, 1)[0])
+        return await self._run(self._decoding, run)
 
     def _terms(self, embedding: FloatArray) -> Terms:
         """On the decoder's thread."""
@@ -193,6 +196,29 @@ def _inputs(embeddings: Sequence[FloatArray], prompts: Prompts) -> dict[str, NDA
 
 def _prompts(prompts: Prompts) -> dict[str, NDArray[Any]]:
     return {"point_coords": prompts.coords, "point_labels": prompts.labels}
+
+
+_ATTENDED = ("mask_tokens", "token_scale", "token_weights", "token_vectors")
+
+
+def _upscaling(
+    pixels: FloatArray, attended: Sequence[Sequence[NDArray[Any]]], chosen: IntArray
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """A call for each part of which masks are ``chosen``: int32 ``[S, 2]``, ordered by prompts, which count on from
+    part to part."""
+    first = 0
+    for state in attended:
+        own = chosen[(chosen[:, 0] >= first) & (chosen[:, 0] < first + len(state[0]))]
+        if len(own):
+            wanted, place = np.unique(own[:, 0] - first, return_inverse=True)
+            places = np.stack([place.reshape(-1), own[:, 1]], axis=1)
+            yield {
+                "image_pixels": pixels,
+                **dict(zip(_ATTENDED, state, strict=True)),
+                "prompts": wanted.astype(np.int32),
+                "chosen": places.astype(np.int32),
+            }
+        first += len(state[0])
 
 
 def _joined(arrays: Sequence[NDArray[Any]], axis: int) -> NDArray[Any]:

@@ -28,9 +28,11 @@ class Runtime(Protocol):
 
     NAME: str
 
-    def load_graph(self, path: Path, precision: str, threads: int, batch: int | None = None) -> Graph: ...
+    def load_graph(
+        self, path: Path, precision: str, threads: int, batch: int | None = None, lend: bool = False
+    ) -> Graph: ...
 
-    def load_side_by_side(self, path: Path, precision: str, count: int) -> tuple[Graph, ...]: ...
+    def load_side_by_side(self, path: Path, precision: str, count: int, lend: bool = False) -> tuple[Graph, ...]: ...
 
 
 def wants_triton(settings: EngineSettings) -> bool:
@@ -77,10 +79,10 @@ def load_embedded(spec: VariantSpec, settings: EngineSettings, report: Callable[
     )
     runtime = cast("Runtime", importlib.import_module(f"samgate.engines.{name}"))
 
-    def decoder(graph: GraphName) -> Decoder:
+    def decoder(graph: GraphName, lend: bool = False) -> Decoder:
         file, hint = graphs.files[graph], graphs.hints[graph]
-        whole = runtime.load_graph(file, hint, threads)
-        return Decoder(whole, runtime.load_side_by_side(file, hint, threads) if threads > 1 else ())
+        whole = runtime.load_graph(file, hint, threads, lend=lend)
+        return Decoder(whole, runtime.load_side_by_side(file, hint, threads, lend) if threads > 1 else ())
 
     batch = 1 if capacity.max_images == 1 else None
     loaded = LoadedGraphs(
@@ -88,7 +90,8 @@ def load_embedded(spec: VariantSpec, settings: EngineSettings, report: Callable[
         decoder=decoder("decoder"),
         masked_decoder=decoder("masked_decoder"),
         terms=runtime.load_graph(graphs.files["terms"], graphs.hints["terms"], threads),
-        survivors=decoder("survivors"),
+        attend=decoder("attend", lend=True),
+        upscale=decoder("upscale"),
     )
     return EmbeddedEngine(runtime.NAME, graphs.plan, loaded, capacity)
 

@@ -15,8 +15,14 @@ from samgate.errors import CompileError
 NAME = "onnxruntime"
 
 
-def load_graph(path: Path, precision: str, threads: int, batch: int | None = None) -> Graph:  # noqa: ARG001
-    """The ONNX file ``path`` on ``threads`` threads; a fixed ``batch`` makes no difference here.
+def load_graph(
+    path: Path,
+    precision: str,
+    threads: int,
+    batch: int | None = None,  # noqa: ARG001
+    lend: bool = False,  # noqa: ARG001
+) -> Graph:
+    """The ONNX file ``path`` on ``threads`` threads; a fixed ``batch`` makes no difference here, nor does ``lend``.
 
     Raises :class:`~samgate.errors.CompileError` when it can't be loaded or ``precision`` isn't ``f32``.
     """
@@ -39,6 +45,6 @@ def load_graph(path: Path, precision: str, threads: int, batch: int | None = Non
     return run
 
 
-def load_side_by_side(path: Path, precision: str, count: int) -> tuple[Graph, ...]:
+def load_side_by_side(path: Path, precision: str, count: int, lend: bool = False) -> tuple[Graph, ...]:
     """``count`` times the graph of :func:`load_graph`, to be called at once: each has one thread. Raises as it does."""
-    return (load_graph(path, precision, 1),) * count
+    return (load_graph(path, precision, 1, lend=lend),) * count

@@ -19,20 +19,21 @@ from samgate.weights.home import atomic_write_bytes, file_lock, home_folder, sha
 NAME = "openvino"
 
 
-def load_graph(path: Path, precision: str, threads: int, batch: int | None = None) -> Graph:
+def load_graph(path: Path, precision: str, threads: int, batch: int | None = None, lend: bool = False) -> Graph:
     """The ONNX file ``path`` compiled for this CPU in ``precision`` (``f32`` or ``bf16``), on ``threads`` threads.
 
-    ``batch`` fixes the first axis of every input: a graph whose shapes are all known runs about a tenth faster.
+    ``batch`` fixes the first axis of every input: a graph whose shapes are all known runs about a tenth faster. With
+    ``lend``, results are valid until the next call only.
 
     Raises :class:`~samgate.errors.CompileError` with OpenVINO's own words when it can't be compiled.
     """
-    return _Request(_compiled(path, precision, threads, streams=1, batch=batch))
+    return _Request(_compiled(path, precision, threads, streams=1, batch=batch), lend)
 
 
-def load_side_by_side(path: Path, precision: str, count: int) -> tuple[Graph, ...]:
+def load_side_by_side(path: Path, precision: str, count: int, lend: bool = False) -> tuple[Graph, ...]:
     """``count`` times the graph of :func:`load_graph`, to be called at once: each has one thread. Raises as it does."""
     model = _compiled(path, precision, threads=count, streams=count)
-    return tuple(_Request(model) for _ in range(count))
+    return tuple(_Request(model, lend) for _ in range(count))
 
 
 def _compiled(path: Path, precision: str, threads: int, streams: int, batch: int | None = None) -> ov.CompiledModel:
@@ -63,15 +64,17 @@ def _compiled(path: Path, precision: str, threads: int, streams: int, batch: int
 
 
 class _Request:
-    """One inference request; its output buffers are OpenVINO's, so results are copied out."""
+    """One inference request; its output buffers are OpenVINO's, so results are copied out, unless they are lent."""
 
-    def __init__(self, model: ov.CompiledModel) -> None:
+    def __init__(self, model: ov.CompiledModel, lend: bool) -> None:
+        self._lend = lend
         self._request = model.create_infer_request()
         self._outputs = len(model.outputs)
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         self._request.infer(dict(inputs), share_inputs=True)
-        return [self._request.get_output_tensor(index).data.copy() for index in range(self._outputs)]
+        results = [self._request.get_output_tensor(index).data for index in range(self._outputs)]
+        return results if self._lend else [result.copy() for result in results]
 
 
 def _cached(core: ov.Core, blob: Path, options: dict[str, object]) -> ov.CompiledModel | None:

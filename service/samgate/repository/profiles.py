@@ -17,8 +17,7 @@ from samgate.variants.graphs import AnyGraph, GraphName
 
 ProfileName = Literal["tensorrt", "openvino", "onnxruntime", "python-cpu"]
 
-_ONE_CALL: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "terms", "survivors")
-_TWO_CALLS: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "scores")
+_GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "scores")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ PROFILES: dict[ProfileName, Profile] = {
             platform="tensorrt_plan",
             entry_file="model.plan",
             model_file="model.plan",
-            graphs=_TWO_CALLS,
+            graphs=_GRAPHS,
             kind=Kind.GPU,
             plan="fp16",
             # Of a GPU's size; not measured on one.
@@ -79,7 +78,7 @@ PROFILES: dict[ProfileName, Profile] = {
             platform="",
             entry_file="model.onnx",
             model_file="model.onnx",
-            graphs=_ONE_CALL,
+            graphs=_GRAPHS,
             kind=Kind.CPU,
             plan="auto",
             warm_up_limit=DECODE_PROMPTS,
@@ -94,7 +93,7 @@ PROFILES: dict[ProfileName, Profile] = {
             platform="onnxruntime_onnx",
             entry_file="model.onnx",
             model_file="model.onnx",
-            graphs=_ONE_CALL,
+            graphs=_GRAPHS,
             kind=Kind.AUTO,
             plan="f32",
             # Prompt counts change from call to call: one call's memory plan is of no use to the next.
@@ -107,7 +106,7 @@ PROFILES: dict[ProfileName, Profile] = {
             platform="",
             entry_file="model.py",
             model_file="model.onnx",
-            graphs=_ONE_CALL,
+            graphs=_GRAPHS,
             kind=Kind.CPU,
             plan="f32",
             warm_up_limit=DECODE_PROMPTS,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from samgate.repository.models import QUEUE, max_batch_size, model_name
 from samgate.repository.profiles import PROFILES, Profile
 from samgate.variants.detectors import DetectorSpec, detector_graph
-from samgate.variants.graphs import GRAPHS, GraphName, GraphSpec, TensorSpec, graph_specs
+from samgate.variants.graphs import GraphName, GraphSpec, TensorSpec, graph_specs
 from samgate.variants.spec import VariantSpec
 
 _HEAD = """\
@@ -58,17 +58,15 @@ for tensor, array in zip(inputs, (image, valid)):
 embedding = client.infer("{name}", inputs).as_numpy("image_embedding")
 ```
 
-What the values mean: `service/samgate/variants/nets/sam.py`. A tensor may have size 0 (no survivors; a prompt that is
-only a mask).
+What the values mean: `service/samgate/variants/nets/sam.py`. A tensor may have size 0 (the points of a
+prompt that is only a mask).
 """
 
 _ROLES: dict[GraphName, str] = {
     "encoder": "images to embeddings",
     "decoder": "prompts on embeddings to mask logits",
     "masked_decoder": "the same for prompts with an earlier mask",
-    "terms": "for SegEvery: what all prompts on an image share, once an image",
-    "survivors": "for SegEvery: only the masks that are predicted an IoU above `min_ious`",
-    "scores": "for SegEvery where `survivors` can't run: only the predicted IoUs, `decoder` then for the good ones",
+    "scores": "for SegEvery: what masks are worth, and coarsely what they are; `decoder` then for those of use",
 }
 
 
@@ -101,7 +99,7 @@ def _instances(profile: Profile) -> str:
 def _variant(spec: VariantSpec) -> Iterator[str]:
     graphs = graph_specs(spec)
     yield (
-        f"## {spec.title}\n\nAxes: N images, I images × P prompts × K points, S surviving masks; "
+        f"## {spec.title}\n\nAxes: N images, I images × P prompts × K points; "
         "the first of them is the batch axis where there is one.\n"
     )
     rows = (
@@ -112,11 +110,11 @@ def _variant(spec: VariantSpec) -> Iterator[str]:
             _tensors(graphs[name].outputs),
             ", ".join(f"`{profile.name}`" for profile in PROFILES.values() if name in profile.graphs),
         )
-        for name in GRAPHS
+        for name in _ROLES
     )
     yield _table(("model", "", "inputs", "outputs", "profiles"), rows)
     yield "Shapes that the models are tuned for, smallest / typical / largest (the TensorRT plans take no others):\n"
-    yield _table(("model", "largest batch", "shapes"), (_shapes(spec, graphs[name]) for name in GRAPHS))
+    yield _table(("model", "largest batch", "shapes"), (_shapes(spec, graphs[name]) for name in _ROLES))
 
 
 def _detectors(specs: Sequence[DetectorSpec]) -> Iterator[str]:

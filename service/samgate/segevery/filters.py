@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +68,15 @@ def concatenate(parts: Sequence[Candidates]) -> Candidates:
     )
 
 
+class Filtered(NamedTuple):
+    """The masks ``found``, and the places among the survivors of these (``kept``) and of all that are ``stable``, which
+    includes what the crop's edge cuts: int ``[n]``."""
+
+    found: Candidates
+    kept: NDArray[np.intp]
+    stable: NDArray[np.intp]
+
+
 def filter_chunk(
     survivors: Survivors,
     points: FloatArray,
@@ -75,9 +85,8 @@ def filter_chunk(
     image_size: tuple[int, int],
     parameters: GridParameters,
     mask_threshold: float,
-) -> tuple[Candidates, NDArray[np.intp]]:
-    """The masks worth keeping of those that the decoder let survive, and the indices of those that are stable, which
-    includes what the crop's edge cuts.
+) -> Filtered:
+    """The masks worth keeping of those that the decoder let survive.
 
     Args:
         survivors: the masks of P prompts whose predicted IoU is high enough.
@@ -92,6 +101,7 @@ def filter_chunk(
     least), then edges. One mask at a time is made at full size.
     """
     found: list[_Found] = []
+    kept: list[int] = []
     stable: list[int] = []
     for index, (low_res, (prompt, candidate)) in enumerate(zip(survivors.masks, survivors.kept.tolist(), strict=True)):
         region = finish_region(low_res, frame, mask_threshold, parameters.stability_score_offset)
@@ -102,12 +112,13 @@ def filter_chunk(
         box = _inclusive_box(region, crop_box)
         if near_crop_edge(np.array([box]), crop_box, image_size)[0]:
             continue
+        kept.append(index)
         rle = region_to_rle(region.mask, crop_box[0] + region.x, crop_box[1] + region.y, image_size)
         x, y = points[prompt].tolist()
         point = (crop_box[0] + x, crop_box[1] + y)
         iou = float(survivors.ious[prompt, candidate])
         found.append(_Found(rle, box, region.area, iou, region.stability_score, point, crop_box))
-    return _candidates(found), np.array(stable, dtype=np.intp)
+    return Filtered(_candidates(found), np.array(kept, dtype=np.intp), np.array(stable, dtype=np.intp))
 
 
 def near_crop_edge(boxes: IntArray, crop_box: CropBox, image_size: tuple[int, int]) -> BoolArray:

@@ -8,7 +8,7 @@ from threading import Lock
 
 import numpy as np
 
-from samgate.domain import FloatArray, Frame, Survivors, least_ious
+from samgate.domain import FloatArray, Frame, IntArray, Survivors, least_ious
 from samgate.segevery.crops import Crop, make_crops
 from samgate.segevery.harvest import Harvest
 from samgate.segevery.parameters import GridParameters
@@ -76,6 +76,7 @@ class GridSampler:
     def open_crop(self, crop: Crop, frame: Frame, embedding: FloatArray) -> None:  # noqa: ARG002
         """See :meth:`Sampler.open_crop`."""
         self._states[crop].frame = frame
+        self._harvest.open_crop(crop, frame)
 
     def next(self, crop: Crop, limit: int) -> Chunk | None:
         """The next points of ``crop`` in their order."""
@@ -84,6 +85,10 @@ class GridSampler:
             points = state.points[state.taken : state.taken + limit]
             state.taken += len(points)
         return Chunk(crop, points) if len(points) else None
+
+    def choose(self, chunk: Chunk, ious: FloatArray, coarse: FloatArray) -> IntArray:
+        """See :meth:`Sampler.choose`."""
+        return self._harvest.choose(chunk.crop, ious, coarse, self._min_ious)
 
     def add(self, chunk: Chunk, survivors: Survivors) -> None:
         """See :meth:`Sampler.add`."""

@@ -10,7 +10,8 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from samgate.domain import Frame, Survivors
+from samgate.domain import FloatArray, Frame, IntArray, Survivors
+from samgate.segevery.choice import Choice
 from samgate.segevery.crops import Crop
 from samgate.segevery.filters import Candidates, concatenate, filter_chunk
 from samgate.segevery.nms import box_nms
@@ -44,9 +45,18 @@ class Harvest:
         self._size = size
         self._mask_threshold = mask_threshold
         self._finds = {crop: _Finds() for crop in crops}
+        self._choices: dict[Crop, Choice] = {}
         self._lock = Lock()
         self.candidates = 0
         """Masks that passed the filters, duplicates among them."""
+
+    def open_crop(self, crop: Crop, frame: Frame) -> None:
+        """Before the first masks of ``crop``."""
+        self._choices[crop] = Choice(frame, self._parameters, self._mask_threshold)
+
+    def choose(self, crop: Crop, ious: FloatArray, coarse: FloatArray, min_ious: FloatArray) -> IntArray:
+        """See :meth:`Choice.choose`."""
+        return self._choices[crop].choose(ious, coarse, min_ious)
 
     def add(self, chunk: Chunk, frame: Frame, survivors: Survivors, rank: int = 0) -> NDArray[np.intp]:
         """Filter what the decoder says to ``chunk``, whose crop has ``frame``.
@@ -54,9 +64,10 @@ class Harvest:
         Of masks that are predicted equally good, those of lower ``rank`` go first, then those further up, then further
         left: the grid's order. Returns the indices of ``survivors.masks`` that are stable, at the crop's edge or not.
         """
-        found, stable = filter_chunk(
+        found, kept, stable = filter_chunk(
             survivors, chunk.points, frame, chunk.crop.box, self._size, self._parameters, self._mask_threshold
         )
+        self._choices[chunk.crop].made(survivors.masks[kept], found.predicted_ious)
         with self._lock:
             finds = self._finds[chunk.crop]
             finds.parts.append(found)

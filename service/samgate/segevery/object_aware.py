@@ -7,7 +7,7 @@ from threading import Lock
 
 import numpy as np
 
-from samgate.domain import FloatArray, Frame, Survivors, least_ious
+from samgate.domain import FloatArray, Frame, IntArray, Survivors, least_ious
 from samgate.segevery.crops import Crop
 from samgate.segevery.filters import Candidates, concatenate, filter_chunk
 from samgate.segevery.harvest import best_first
@@ -59,7 +59,7 @@ class ObjectAwareSampler:
 
     @property
     def min_ious(self) -> FloatArray:
-        """Always the one mask."""
+        """Whatever the one mask is worth."""
         return self._min_ious
 
     @property
@@ -82,15 +82,19 @@ class ObjectAwareSampler:
             self._taken += len(boxes)
         return chunk
 
+    def choose(self, chunk: Chunk, ious: FloatArray, coarse: FloatArray) -> IntArray:  # noqa: ARG002
+        """The one mask of every box."""
+        return np.argwhere(ious > self._min_ious).astype(np.int32)
+
     def add(self, chunk: Chunk, survivors: Survivors) -> None:
         """See :meth:`Sampler.add`."""
         if self._frame is None:
             raise ValueError(f"crop {chunk.crop.box} was not opened")
-        found, _ = filter_chunk(
+        filtered = filter_chunk(
             survivors, chunk.points, self._frame, chunk.crop.box, self._size, _NO_FILTERS, self._mask_threshold
         )
         with self._lock:
-            self._found[self._starts.pop(chunk)] = found
+            self._found[self._starts.pop(chunk)] = filtered.found
             self._done += len(chunk)
 
     def finish_crop(self, crop: Crop) -> None:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from samgate.domain import FloatArray, Frame, Survivors, least_ious
+from samgate.domain import FloatArray, Frame, IntArray, Survivors, least_ious
 from samgate.segevery.coverage import Coverage
 from samgate.segevery.crops import Crop
 from samgate.segevery.generator import GridSampler
@@ -68,8 +68,8 @@ class ProgressiveSampler(GridSampler):
         with self._lock:
             boxes = self._boxes[crop]
             if len(boxes):
-                self._min_ious = self._of_boxes
                 self._boxes[crop] = boxes[limit:]
+                self._min_ious = self._of_boxes
                 return Chunk(crop, boxes[:limit])
             self._min_ious = self._of_points
             left = self._left[crop]
@@ -79,6 +79,11 @@ class ProgressiveSampler(GridSampler):
             taken = order[:limit]
             self._left[crop] = np.delete(left, taken)
             return Chunk(crop, crop.points[left[taken]])
+
+    def choose(self, chunk: Chunk, ious: FloatArray, coarse: FloatArray) -> IntArray:
+        """See :meth:`Sampler.choose`."""
+        least = self._of_boxes if chunk.coords.shape[1] == 4 else self._of_points
+        return self._harvest.choose(chunk.crop, ious, coarse, least)
 
     def add(self, chunk: Chunk, survivors: Survivors) -> None:
         """See :meth:`Sampler.add`. Masks of points go before equally good ones of boxes."""

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from samgate.domain import FloatArray, Frame, Rle, Survivors
+from samgate.domain import FloatArray, Frame, IntArray, Rle, Survivors
 from samgate.segevery.crops import Crop, CropBox
 
 
@@ -66,8 +66,8 @@ class Sampler(Protocol):
 
     @property
     def min_ious(self) -> FloatArray:
-        """float32 ``[M]``, by mask token, for the chunk that :meth:`next` gave last: a mask comes back from the decoder
-        if its predicted IoU is above; with +∞ it never does, with −∞ always."""
+        """float32 ``[M]``, by mask token, for the chunk that :meth:`next` gave last: masks that aren't predicted a
+        higher IoU are never chosen."""
 
     @property
     def candidates(self) -> int:
@@ -79,6 +79,9 @@ class Sampler(Protocol):
     def next(self, crop: Crop, limit: int) -> Chunk | None:
         """At most ``limit`` prompts that are known and weren't handed out before; None when there are none, which
         further masks may change. Raises KeyError for a crop that isn't open."""
+
+    def choose(self, chunk: Chunk, ious: FloatArray, coarse: FloatArray) -> IntArray:
+        """Which masks of ``chunk`` to make: see :data:`~samgate.domain.Choose`. Any thread may ask."""
 
     def add(self, chunk: Chunk, survivors: Survivors) -> None:
         """Take what the decoder says to ``chunk``. Filters on the calling thread; several may call at once, and in any

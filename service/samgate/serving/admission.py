@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from samgate.domain import FloatArray, Frame, Prompt, Survivors, UInt8Array
+from samgate.domain import Choose, Frame, Prompt, Survivors, UInt8Array
 from samgate.engines.base import Decoded
 from samgate.errors import InvalidArgument, NotFound, NotInstalled
 from samgate.scheduling.profile import PromptKind
@@ -73,11 +73,11 @@ class Admitted:
         result: Decoded = await self._run(len(group.indices), key, work)
         return result
 
-    async def survivors(self, embedding: Embedding, chunk: Chunk, min_ious: FloatArray) -> Survivors:
-        """What survives of the prompts of ``chunk``, whose crop has ``embedding``."""
+    async def survivors(self, embedding: Embedding, chunk: Chunk, choose: Choose) -> Survivors:
+        """The masks that ``choose`` wants of the prompts of ``chunk``, whose crop has ``embedding``."""
         group = point_group if chunk.coords.shape[1] == 2 else box_group
         prompts = group(chunk.coords, embedding.frame, self.model.spec)
-        work = SurviveWork(embedding.values, prompts, min_ious)
+        work = SurviveWork(embedding.values, prompts, choose)
         # A key of its own: which masks survive is for each image to say, so no two chunks share a call.
         result: Survivors = await self._run(len(chunk), work, work)
         return result

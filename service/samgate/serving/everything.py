@@ -207,9 +207,9 @@ async def _decoded(
     Raises OutOfTime when there are more than there is time for.
     """
 
-    async def decode(chunk: Chunk, min_ious: FloatArray) -> tuple[Chunk, Survivors]:
+    async def decode(chunk: Chunk) -> tuple[Chunk, Survivors]:
         started = time.monotonic()
-        survivors = await admitted.survivors(embedding, chunk, min_ious)
+        survivors = await admitted.survivors(embedding, chunk, partial(sampler.choose, chunk))
         horizon.decoded(time.monotonic() - started)
         return chunk, survivors
 
@@ -220,7 +220,7 @@ async def _decoded(
             while len(under_way) < _AHEAD and not stopped and (chunk := sampler.next(crop, admitted.chunk)):
                 if stopped := not horizon.allows_chunk():
                     break
-                under_way.append(asyncio.create_task(decode(chunk, sampler.min_ious)))
+                under_way.append(asyncio.create_task(decode(chunk)))
             if not under_way:
                 break
             yield await horizon.within(under_way.popleft())

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from samgate.domain import FloatArray, Survivors, UInt8Array
+from samgate.domain import Choose, FloatArray, Survivors, UInt8Array
 from samgate.engines.base import Decoded, Engine, Images, Prompts
 from samgate.scheduling.device import Batch
 from samgate.serving.prompting import join, stack
@@ -32,11 +32,11 @@ class DecodeWork:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SurviveWork:
-    """Prompts (I = 1) of SegEvery on one embedding; only masks above ``min_ious`` ``[M]`` come back."""
+    """Prompts (I = 1) of SegEvery on one embedding; only masks that ``choose`` wants come back."""
 
     embedding: FloatArray
     prompts: Prompts
-    min_ious: FloatArray
+    choose: Choose
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Model:
         return await self.engine.encode(Images(pixels, valid), deadline)
 
     async def _survivors(self, work: SurviveWork, deadline: float) -> Survivors:
-        return await self.engine.survivors(work.embedding, work.prompts, work.min_ious, deadline)
+        return await self.engine.survivors(work.embedding, work.prompts, work.choose, deadline)
 
     async def _decode(self, works: list[DecodeWork], deadline: float) -> list[Decoded]:
         groups = [work.prompts for work in works]

@@ -3,8 +3,8 @@
 Exporting, compiling, Triton's configurations and the engines all read them here. What the values mean stands at the
 modules in :mod:`samgate.variants.nets.sam`.
 
-Axes: N images an encoder call, I images × P prompts × K points a decoder call, S surviving masks. N, I, P and K are
-the caller's choice within the spec's :class:`~samgate.variants.spec.ShapeRange`; S depends on the values.
+Axes: N images an encoder call, I images × P prompts × K points a decoder call, S masks of U prompts made. All are the
+caller's choice within the spec's :class:`~samgate.variants.spec.ShapeRange`.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ from typing import Literal
 
 from samgate.variants.spec import ShapeProfile, VariantSpec
 
-GraphName = Literal["encoder", "decoder", "masked_decoder", "terms", "survivors", "scores"]
-"""For SegEvery, ``terms`` makes of an image what all of its prompts share, and ``survivors`` decodes with that in one
-call; ``scores``, before ``decoder``, does it in two where the engine can't run graphs whose output shapes depend on
-values (TensorRT for RTX)."""
+GraphName = Literal["encoder", "decoder", "masked_decoder", "terms", "attend", "upscale", "scores"]
+"""For SegEvery, ``scores`` tells of all prompts what their masks are worth and coarsely what they are, so that
+``decoder`` need only make those that are of use. Within a process it is done in parts that leave their results where
+they are: ``terms``, once an image, ``attend``, and ``upscale`` for the masks of use."""
 
 AnyGraph = GraphName | Literal["detector"]
 """A variant's graphs, and the one that a detector has (:func:`samgate.variants.detectors.detector_graph`)."""
 
-GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "terms", "survivors", "scores")
+GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "terms", "attend", "upscale", "scores")
 
 EVERYTHING_POINTS = 2
 """K of SegEvery's prompts: a point and the padding point, or a box's two corners."""
+HEADS = 8
+"""Of the decoder's attention."""
 SHARED_TERMS = 11
 """Projections of the image that ``terms`` makes for the attention of all prompts, in the order of
 :class:`samgate.variants.nets.factored.ImageTerms`."""
@@ -79,8 +81,18 @@ def graph_specs(spec: VariantSpec) -> dict[GraphName, GraphSpec]:
         TensorSpec("image_terms", "float32", (1, SHARED_TERMS * channels // 2 + 3, height * width)),
         TensorSpec("image_pixels", "float32", (1, height * width, channels)),
     )
-    scores = TensorSpec("iou_predictions", "float32", (1, "P", masks))
-    survivors = (TensorSpec("masks", "float32", ("S", low_res, low_res)), TensorSpec("kept", "int32", ("S", 2)), scores)
+    scores = (
+        TensorSpec("iou_predictions", "float32", (1, "P", masks)),
+        TensorSpec("coarse_masks", "float32", (1, "P", masks, height, width)),
+    )
+    rows = 2 * HEADS * (1 + masks + EVERYTHING_POINTS) + 1
+    attended = (
+        TensorSpec("mask_tokens", "float32", ("P", masks, channels)),
+        TensorSpec("token_scale", "float32", ("P", 1, height * width)),
+        TensorSpec("token_weights", "float32", ("P", rows, height * width)),
+        TensorSpec("token_vectors", "float32", ("P", rows, channels)),
+    )
+    chosen = (TensorSpec("prompts", "int32", ("U",)), TensorSpec("chosen", "int32", ("S", 2)))
     shapes = spec.shapes
     graphs = (
         GraphSpec(
@@ -95,13 +107,14 @@ def graph_specs(spec: VariantSpec) -> dict[GraphName, GraphSpec]:
             "masked_decoder", (embedding("I"), *prompts("I"), *earlier_mask), decoded, "I", shapes.masked_decoder
         ),
         GraphSpec("terms", (embedding(1),), terms, None, ({},)),
+        GraphSpec("attend", (*terms, *prompts(1, EVERYTHING_POINTS)), (*scores, *attended), None, shapes.everything),
         GraphSpec(
-            "survivors",
-            (*terms, *prompts(1, EVERYTHING_POINTS), TensorSpec("min_ious", "float32", (masks,))),
-            survivors,
+            "upscale",
+            (terms[1], *attended, *chosen),
+            (TensorSpec("masks", "float32", ("S", low_res, low_res)),),
             None,
-            shapes.everything,
+            tuple({**shape, "U": shape["P"], "S": shape["P"]} for shape in shapes.everything),
         ),
-        GraphSpec("scores", (embedding(1), *prompts(1, EVERYTHING_POINTS)), (scores,), None, shapes.everything),
+        GraphSpec("scores", (embedding(1), *prompts(1, EVERYTHING_POINTS)), scores, None, shapes.everything),
     )
     return dict(zip(GRAPHS, graphs, strict=True))

@@ -10,9 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from samgate.domain import FloatArray, Survivors
+from samgate.domain import Choose, FloatArray, Survivors
 from samgate.engines.base import Capacity, Decoded, Engine, Images, Prompts
-from samgate.engines.terms import LatestTerms, Terms
 from samgate.engines.triton.served import Served
 from samgate.engines.triton.servers import Patience, Servers
 from samgate.engines.triton.transfer import Call, Found, Output
@@ -59,7 +58,6 @@ class TritonEngine:
         self._served = served
         self._fallback = fallback
         self._servers = Servers(urls, shared_bytes, patience)
-        self._latest = LatestTerms()
 
     @property
     def lent_bytes(self) -> int:
@@ -95,26 +93,32 @@ class TritonEngine:
             np.concatenate([one.iou_predictions for one in decoded]),
         )
 
-    async def survivors(
-        self, embedding: FloatArray, prompts: Prompts, min_ious: FloatArray, deadline: float
-    ) -> Survivors:
-        """See :meth:`samgate.engines.base.Engine.survivors`."""
-        if "survivors" not in self._served.graphs:
-            return await self._survivors_in_two_calls(embedding, prompts, min_ious, deadline)
-        terms = await self._terms(embedding, deadline)
-        if terms is None and self._fallback is not None:
-            return await self._fallback.survivors(embedding, prompts, min_ious, deadline)
-        if terms is None:
-            raise Unavailable(f"no Triton has {self._model('terms')} now")
-        count = prompts.coords.shape[1]
-        inputs = {"image_terms": terms[0], "image_pixels": terms[1], "min_ious": min_ious} | _prompts(prompts)
-        call = self._call("survivors", inputs, {"P": count, "S": count * int((min_ious < np.inf).sum())})
-        return await self._run(
-            call,
-            deadline,
-            lambda found: Survivors(found["masks"][0], found["kept"][0], found["iou_predictions"][0][0]),
-            lambda engine: engine.survivors(embedding, prompts, min_ious, deadline),
+    async def survivors(self, embedding: FloatArray, prompts: Prompts, choose: Choose, deadline: float) -> Survivors:
+        """See :meth:`samgate.engines.base.Engine.survivors`. First what all masks are worth, then the prompts of
+        those that are wanted."""
+        call = self._call("scores", _inputs(embedding[None], prompts), {"P": prompts.coords.shape[1]})
+        fallback = self._fallback
+
+        async def nothing(_: Engine) -> tuple[FloatArray, FloatArray] | None:
+            return None
+
+        scores = await self._run(
+            call, deadline, lambda found: (found["iou_predictions"][0][0], found["coarse_masks"][0][0]), nothing
         )
+        if scores is None and fallback is not None:
+            return await fallback.survivors(embedding, prompts, choose, deadline)
+        if scores is None:
+            raise Unavailable(f"no Triton has {self._model('scores')} now")
+        ious, coarse = scores
+        chosen = choose(ious, coarse)
+        if not len(chosen):
+            size = self._spec.low_res_size
+            return Survivors(np.empty((0, size, size), np.float32), chosen, ious)
+        wanted, rank = np.unique(chosen[:, 0], return_inverse=True)
+        decoded = await self._decode(
+            embedding[None], Prompts(prompts.coords[:, wanted], prompts.labels[:, wanted]), deadline
+        )
+        return Survivors(decoded.low_res_masks[0, rank, chosen[:, 1]], chosen, ious)
 
     async def healthy(self) -> bool:
         """Whether some server is believed to run both encoder and decoder, or there is a fallback."""
@@ -142,42 +146,6 @@ class TritonEngine:
             lambda found: Decoded(found["low_res_masks"][0], found["iou_predictions"][0]),
             lambda engine: engine.decode(list(embeddings), prompts, deadline),
         )
-
-    async def _terms(self, embedding: FloatArray, deadline: float) -> Terms | None:
-        """None when only the fallback is left, which has its own."""
-        found = self._latest.of(embedding)
-        if found is None:
-
-            async def none(_: Engine) -> None:
-                return None
-
-            call = self._call("terms", {"image_embedding": embedding[None]}, {})
-            found = await self._run(
-                call, deadline, lambda made: (made["image_terms"][0], made["image_pixels"][0]), none
-            )
-            if found is not None:
-                self._latest.keep(embedding, found)
-        return found
-
-    async def _survivors_in_two_calls(
-        self, embedding: FloatArray, prompts: Prompts, min_ious: FloatArray, deadline: float
-    ) -> Survivors:
-        """First all predictions, then the masks of those prompts that have a good one."""
-        call = self._call("scores", _inputs(embedding[None], prompts), {"P": prompts.coords.shape[1]})
-        ious: FloatArray = await self._run(
-            call,
-            deadline,
-            lambda found: found["iou_predictions"][0][0],
-            lambda engine: _scores(engine, embedding, prompts, self._spec.mask_tokens, deadline),
-        )
-        kept = np.argwhere(ious > min_ious).astype(np.int32)
-        wanted, rank = np.unique(kept[:, 0], return_inverse=True)
-        if len(wanted) == 0:
-            size = self._spec.low_res_size
-            return Survivors(np.empty((0, size, size), np.float32), kept, ious)
-        chosen = Prompts(prompts.coords[:, wanted], prompts.labels[:, wanted])
-        decoded = await self._decode(embedding[None], chosen, deadline)
-        return Survivors(decoded.low_res_masks[0, rank, kept[:, 1]], kept, ious)
 
     async def _run(
         self,
@@ -229,11 +197,7 @@ def most_images(profiles: Sequence[ShapeProfile], prompts: Prompts) -> int:
 
 
 def _inputs(embeddings: FloatArray, prompts: Prompts) -> dict[str, NDArray[Any]]:
-    return {"image_embedding": embeddings} | _prompts(prompts)
-
-
-def _prompts(prompts: Prompts) -> dict[str, NDArray[Any]]:
-    return {"point_coords": prompts.coords, "point_labels": prompts.labels}
+    return {"image_embedding": embeddings, "point_coords": prompts.coords, "point_labels": prompts.labels}
 
 
 def _joined(embeddings: Sequence[FloatArray]) -> FloatArray:
@@ -258,8 +222,3 @@ def _share(prompts: Prompts, images: slice) -> Prompts:
         None if prompts.masks is None else prompts.masks[images],
         None if prompts.has_mask is None else prompts.has_mask[images],
     )
-
-
-async def _scores(engine: Engine, embedding: FloatArray, prompts: Prompts, masks: int, deadline: float) -> FloatArray:
-    none = np.full(masks, np.inf, np.float32)
-    return (await engine.survivors(embedding, prompts, none, deadline)).ious

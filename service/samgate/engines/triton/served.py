@@ -21,8 +21,7 @@ from samgate.variants.spec import VariantSpec
 
 T = TypeVar("T")
 
-_REQUIRED: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder")
-_SEGEVERY: tuple[frozenset[GraphName], ...] = (frozenset({"terms", "survivors"}), frozenset({"scores"}))
+_REQUIRED: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "scores")
 _POLL_S = 0.25
 _DTYPES = {DataType.TYPE_UINT8: "uint8", DataType.TYPE_INT32: "int32", DataType.TYPE_FP32: "float32"}
 
@@ -107,9 +106,6 @@ def _ask(spec: VariantSpec, url: str, until: float) -> Served:
         graphs = graph_specs(spec)
         configs = {graph: _config(client, model_name(spec.name, graph)) for graph in GRAPHS}
     missing = [model_name(spec.name, graph) for graph in _REQUIRED if configs[graph] is None]
-    if not any(all(configs[graph] for graph in graphs) for graphs in _SEGEVERY):
-        ways = (" and ".join(sorted(model_name(spec.name, graph) for graph in graphs)) for graphs in _SEGEVERY)
-        missing.append(" or ".join(ways))
     if missing:
         raise CompileError(f"Triton {url} has no {', '.join(missing)}; see: samgate repository build --help")
     there = {graph: config for graph, config in configs.items() if config is not None}

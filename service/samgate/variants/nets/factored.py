@@ -3,14 +3,14 @@
 What a prompt does to the L image tokens is little: each attention adds, to every token, a mix of the prompt's few value
 vectors, and a LayerNorm shifts and scales. So the tokens of one prompt stay, through both blocks,
 
-    x = scale ⊙ base + weightsᵀ · vectors
+    x = scale ⊙ (base + weightsᵀ · vectors)
 
 ``base`` ``[L, C]`` is the same for all prompts of an image, ``scale`` ``[1, L]``, ``weights`` ``[J, L]`` (attention,
 J = tokens × heads of each block so far) and ``vectors`` ``[J, C]`` are the prompt's. A projection of x is one of
 ``base``, done once an image, and one of ``vectors``, which are few: this replaces all products of L × C matrices for
 every prompt, about two thirds of the multiplications of :mod:`samgate.variants.nets.two_way_transformer`, with the same
-result but for rounding. A LayerNorm centres ``base`` and ``vectors`` instead of x; its variance is
-``mean(x²) = (scale²·|base|² + Σ weights ⊙ (2·scale·(vectors·base) + vectors·vectorsᵀ·weights)) / C``.
+result but for rounding. A LayerNorm centres ``base`` and ``vectors`` instead of x, whose variance is then
+``scale² · (|base|² + Σ weights ⊙ (2·vectors·base + vectors·vectorsᵀ·weights)) / C``, and changes ``scale`` alone.
 
 :class:`ImageTerms` is what depends on the image alone, :class:`PromptTerms` all that follows. Shapes: P prompts of T
 tokens, h heads of d channels, H² = L image tokens.
@@ -109,7 +109,7 @@ class ImageTerms(_Blocks):
 
 @dataclass(frozen=True, slots=True)
 class Factored:
-    """Image tokens of P prompts, ``scale ⊙ base + weightsᵀ · vectors``, with the base left out: ``scale``
+    """Image tokens of P prompts, ``scale ⊙ (base + weightsᵀ · vectors)``, with the base left out: ``scale``
     ``[P, 1, L]``, ``weights`` ``[P, J, L]``, ``vectors`` ``[P, J, C]``."""
 
     scale: Tensor
@@ -120,11 +120,11 @@ class Factored:
         """Those of some ``prompts``, int64 ``[U]``."""
         return Factored(self.scale[prompts], self.weights[prompts], self.vectors[prompts])
 
-    def normed(self, variance: Tensor, norm: nn.LayerNorm, centred: Tensor) -> Factored:
-        """After ``norm``, but for its bias; ``centred`` are the vectors less their means, ``variance`` ``[P, 1, L]``
-        that of x."""
-        inverse = (variance + norm.eps).rsqrt()
-        return Factored(self.scale * inverse, self.weights * inverse, centred * norm.weight)
+    def normed(self, squares: Tensor, norm: nn.LayerNorm) -> Factored:
+        """After ``norm``, but for its bias. The vectors' means are 0; ``squares`` ``[P, 1, L]`` is the mean square of
+        ``base + weightsᵀ · vectors``."""
+        scale = self.scale * (self.scale * self.scale * squares + norm.eps).rsqrt()
+        return Factored(scale, self.weights, self.vectors * norm.weight)
 
 
 class PromptTerms(_Blocks):
@@ -149,7 +149,10 @@ class PromptTerms(_Blocks):
         shared, squares = self._split(terms)
         tokens = first.norm1(_alone(first.self_attn, prompt, prompt))
         look = first.cross_attn_token_to_image
-        seen = (self._query(look, tokens + prompt) @ shared[0]).softmax(-1) @ shared[1].transpose(-2, -1)
+        # All prompts see the same here, so they are one long row of tokens.
+        query = reshape(self._query(look, tokens + prompt).transpose(0, 1), 1, look.heads, -1, look.head_dim)
+        seen = (query @ shared[0]).softmax(-1) @ shared[1].transpose(-2, -1)
+        seen = reshape(seen, look.heads, -1, self.tokens, look.head_dim).transpose(0, 1)
         tokens = first.norm2(tokens + self._seen(look, seen, look.v_proj.bias))
         tokens = first.norm3(tokens + first.mlp(tokens))
         write = first.cross_attn_image_to_token
@@ -160,9 +163,9 @@ class PromptTerms(_Blocks):
         key = key * write.scale
         weights = self._all(((key @ shared[2]) + key @ self._bias(write)).softmax(-2))
         vectors = self._vectors(write, value)
-        products = self._all(value @ shared[3]) * 2 + (vectors @ vectors.transpose(-2, -1)) @ weights
-        variance = ((weights * products).sum(-2, keepdim=True) + squares[0]) / self.decoder.dim
-        image = Factored(torch.ones(1), weights, vectors).normed(variance, first.norm4, vectors)
+        products = self._all((value * 2) @ shared[3]) + (vectors @ vectors.transpose(-2, -1)) @ weights
+        total = (weights * products).sum(-2, keepdim=True) + squares[0]
+        image = Factored(torch.ones(1), weights, vectors).normed(total / self.decoder.dim, first.norm4)
 
         tokens = second.norm1(tokens + _alone(second.self_attn, tokens + prompt, tokens))
         look, shift = second.cross_attn_token_to_image, first.norm4.bias
@@ -183,12 +186,21 @@ class PromptTerms(_Blocks):
     def upscale(self, tokens: Tensor, image: Factored, pixels: Tensor) -> Tensor:
         """Mask tokens ``[P, M, C]``, image tokens and ``pixels`` of :class:`ImageTerms` → logits ``[P, M, 4H, 4H]``."""
         first = cast("nn.ConvTranspose2d", self.decoder.output_upscaling[0])
-        weight = child_weight(first)
-        bias = weight @ self.second.norm4.bias
-        if first.bias is not None:
-            bias = bias + first.bias.repeat(4)
-        x = image.weights.transpose(-2, -1) @ (image.vectors @ weight.T) + pixels * image.scale.transpose(-2, -1) + bias
+        bias = torch.zeros(first.out_channels) if first.bias is None else first.bias
+        x = self._through(child_weight(first), bias.repeat(4), image, pixels)
         return self.decoder.masks_of(tokens.unsqueeze(0), reshape(x, 1, -1, first.out_channels))[0]
+
+    def coarse(self, tokens: Tensor, image: Factored, pixels: Tensor) -> Tensor:
+        """Every fourth row and column of :meth:`upscale`'s logits: ``[P, M, H, H]``."""
+        weight, bias = self.decoder.first_child()
+        x = self._through(weight, bias, image, pixels[..., : self.decoder.dim // 4])
+        return self.decoder.coarse_of(tokens.unsqueeze(0), reshape(x, 1, -1, self.decoder.dim // 4))[0]
+
+    def _through(self, weight: Tensor, bias: Tensor, image: Factored, pixels: Tensor) -> Tensor:
+        """The image through a layer that has made ``pixels`` of the base: ``[P, L, out]``."""
+        bias = bias + weight @ self.second.norm4.bias
+        own = image.weights.transpose(-2, -1) @ (image.vectors @ weight.T)
+        return (own + pixels) * image.scale.transpose(-2, -1) + bias
 
     def _split(self, terms: Tensor) -> tuple[list[Tensor], tuple[Tensor, ...]]:
         """The shared projections ``[1, h, d, L]`` and the sums of squares ``[1, 1, L]``."""
@@ -232,7 +244,7 @@ class PromptTerms(_Blocks):
         """``query`` ``[P, h, T, d]`` against all image tokens: ``[P, h·T, L]``."""
         own = query @ self._own(self.last, projection, image).transpose(-2, -1)
         own = reshape(own, 0, self.last.heads * self.tokens, -1)
-        return self._all(query @ base) * image.scale + own @ image.weights + self._all(query @ fixed)
+        return (own @ image.weights + self._all(query @ base)) * image.scale + self._all(query @ fixed)
 
     def _look(
         self,
@@ -247,9 +259,9 @@ class PromptTerms(_Blocks):
         every image token beside what ``image`` says."""
         query = self._query(attention, tokens)
         fixed = self._fixed(attention.k_proj, shift + positions)
-        chances = self._scores(query, attention.k_proj, image, base[0], fixed).softmax(-1)
+        chances = self._scores(query, attention.k_proj, image, base[0], fixed).softmax(-1) * image.scale
         heads = (0, attention.heads, self.tokens, -1)
-        seen = reshape(chances * image.scale, *heads) @ base[1].transpose(-2, -1)
+        seen = reshape(chances, *heads) @ base[1].transpose(-2, -1)
         mixed = reshape(chances @ image.weights.transpose(-2, -1), *heads)
         seen = seen + mixed @ self._own(attention, attention.v_proj, image)
         return self._seen(attention, seen, attention.v_proj.weight @ shift + attention.v_proj.bias)
@@ -269,18 +281,18 @@ class PromptTerms(_Blocks):
     ) -> Factored:
         """After the second block has added ``weights`` ``[P, h·T, L]`` of the values ``again`` to the ``image``, whose
         vectors were made of ``value``, and has normalised it."""
-        norm = self.second.norm4
         offset = _centred(self.offset())
         mine = self._vectors(self.second.cross_attn_image_to_token, again)
         own = _centred(image.vectors)
         vectors = torch.cat((own, mine, own[:, :1] * 0 + offset), 1)
-        every = Factored(image.scale, torch.cat((image.weights, weights, image.scale * 0 + 1), 1), vectors)
-        crossed = torch.cat((self._all(value @ base[0]), self._all(again @ base[1])), 1) * (image.scale * 2)
+        inverse = image.scale.reciprocal()
+        weights = weights * inverse
+        every = Factored(image.scale, torch.cat((image.weights, weights, inverse), 1), vectors)
         products = (vectors @ vectors.transpose(-2, -1)) @ every.weights
-        total = (every.weights * products).sum(-2, keepdim=True)
-        total = total + (every.weights[:, :-1] * crossed).sum(-2, keepdim=True)
-        total = total + (squares[0] * image.scale + squares[1] * 2) * image.scale
-        return every.normed(total / self.decoder.dim, norm, vectors)
+        total = (every.weights * products).sum(-2, keepdim=True) + squares[0] + squares[1] * inverse * 2
+        total = total + (image.weights * self._all((value * 2) @ base[0])).sum(-2, keepdim=True)
+        total = total + (weights * self._all((again * 2) @ base[1])).sum(-2, keepdim=True)
+        return every.normed(total / self.decoder.dim, self.second.norm4)
 
 
 def _alone(attention: nn.Module, query: Tensor, value: Tensor) -> Tensor:

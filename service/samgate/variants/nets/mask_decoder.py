@@ -80,10 +80,34 @@ class MaskDecoder(nn.Module):
         _, norm, _, second, _ = cast("_Upscaling", tuple(self.output_upscaling))
         x = F.gelu(norm(x))
         x = reshape(F.gelu(_children(second, x)), 0, -1, 16 * size * size, self.dim // 8)
-        hyper = torch.stack([mlp(tokens[:, :, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], 2)
-        logits = reshape(hyper @ x.transpose(-2, -1), 0, -1, size, size, 2, 2, 2, 2)
+        logits = reshape(self._hyper(tokens) @ x.transpose(-2, -1), 0, -1, size, size, 2, 2, 2, 2)
         logits = logits.permute(0, 1, 2, 4, 6, 3, 5, 7)
         return reshape(logits, 0, -1, self.masks, 4 * size, 4 * size)
+
+    def coarse_of(self, tokens: Tensor, x: Tensor) -> Tensor:
+        """Every fourth row and column of the logits, from the second on, for a part of the cost: ``[I, P, M, H, H]``.
+
+        Args:
+            tokens: as those of :meth:`upscale`.
+            x: ``[I, P·H², C/4]``, what the first layer makes for the first of its four pixels each, see
+                :meth:`first_child`.
+        """
+        size = self.embedding_size
+        _, norm, _, second, _ = cast("_Upscaling", tuple(self.output_upscaling))
+        # Of the second layer's four the last: a pixel in the middle of the 4 × 4.
+        weight = child_weight(second)[-second.out_channels :]
+        x = F.gelu(F.linear(F.gelu(norm(x)), weight, second.bias))
+        x = reshape(x, 0, -1, size * size, self.dim // 8)
+        return reshape(self._hyper(tokens) @ x.transpose(-2, -1), 0, -1, self.masks, size, size)
+
+    def first_child(self) -> tuple[Tensor, Tensor]:
+        """Weight ``[C/4, C]`` and bias ``[C/4]`` of the first layer for the first of its four pixels."""
+        first = cast("_Upscaling", tuple(self.output_upscaling))[0]
+        bias = torch.zeros(first.out_channels) if first.bias is None else first.bias
+        return child_weight(first)[: first.out_channels], bias
+
+    def _hyper(self, tokens: Tensor) -> Tensor:
+        return torch.stack([mlp(tokens[:, :, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], 2)
 
 
 def child_weight(conv: nn.ConvTranspose2d) -> Tensor:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samgate.variants.nets.factored import ImageTerms, PromptTerms
+from samgate.variants.nets.factored import Factored, ImageTerms, PromptTerms
 from samgate.variants.nets.layers import reshape
 from samgate.variants.nets.mask_decoder import MaskDecoder
 from samgate.variants.nets.prompt_encoder import PromptEncoder
@@ -110,14 +111,18 @@ class MaskedDecoderGraph(DecoderGraph):
 
 
 class ScoresGraph(DecoderGraph):
-    """The first half of the decoder: what the masks would be worth. One image."""
+    """The first half of the decoder: what the masks would be worth, and coarsely what they are. One image."""
 
-    def forward(  # type: ignore[override]
-        self, image_embedding: Tensor, point_coords: Tensor, point_labels: Tensor
-    ) -> Tensor:
-        """Inputs as those of :class:`DecoderGraph` with I = 1 → predicted IoU ``[1, P, M]`` of all mask tokens."""
-        _, _, ious = self._attend(image_embedding, point_coords, point_labels, self.prompts.no_mask())
-        return ious
+    def forward(self, image_embedding: Tensor, point_coords: Tensor, point_labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs as those of :class:`DecoderGraph` with I = 1.
+
+        Returns:
+            predicted IoU ``[1, P, M]`` of all mask tokens, and every fourth row and column of their logits
+            ``[1, P, M, H, H]``, from the second on.
+        """
+        tokens, image, ious = self._attend(image_embedding, point_coords, point_labels, self.prompts.no_mask())
+        x = F.linear(reshape(image, 0, -1, self.decoder.dim), *self.decoder.first_child())
+        return ious, self.decoder.coarse_of(tokens, x)
 
 
 class TermsGraph(nn.Module):
@@ -134,9 +139,8 @@ class TermsGraph(nn.Module):
         return self.terms(image, self.prompts.pe_layer.grid(self.prompts.embedding_size))  # type: ignore[no-any-return]
 
 
-class SurvivorsGraph(nn.Module):
-    """The decoder for SegEvery, in two stages: masks are made only for prompts of which one is good enough, and only
-    those that are come back. One image; most of what it decodes is of no use.
+class AttendGraph(nn.Module):
+    """The same for many prompts on one image, with what :class:`UpscaleGraph` makes masks of.
 
     Args:
         sam: the loaded network.
@@ -150,28 +154,47 @@ class SurvivorsGraph(nn.Module):
         self.terms = PromptTerms(sam.mask_decoder, 1 + sam.mask_decoder.masks + points)
 
     def forward(
-        self, image_terms: Tensor, image_pixels: Tensor, point_coords: Tensor, point_labels: Tensor, min_ious: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, image_terms: Tensor, image_pixels: Tensor, point_coords: Tensor, point_labels: Tensor
+    ) -> tuple[Tensor, ...]:
         """
         Args:
             image_terms, image_pixels: of :class:`TermsGraph`.
             point_coords, point_labels: as those of :class:`DecoderGraph` with I = 1.
-            min_ious: ``[M]``, by mask token; a mask survives if its predicted IoU is above.
 
         Returns:
-            S surviving masks as low-res logits ``[S, 4H, 4H]``, ordered by prompt and token; int32 ``[S, 2]``, the
-            prompt of each and its mask token; predicted IoU ``[1, P, M]``.
+            what :class:`ScoresGraph` does, mask tokens ``[P, M, C]``, and the image tokens as
+            :class:`~samgate.variants.nets.factored.Factored` has them: scale, weights and vectors.
         """
         prompt = self.decoder.prompt(self.prompts.points(point_coords, point_labels))[0]
         positions = self.prompts.pe_layer.grid(self.prompts.embedding_size)
         tokens, image = self.terms.attend(image_terms, prompt, positions)
         tokens, ious = self.decoder.ends(tokens.unsqueeze(0))
-        survives = (ious[0] > min_ious).to(torch.int32)
-        wanted = survives.amax(1)
-        prompts = wanted.nonzero().flatten()
-        masks = self.terms.upscale(tokens[0, prompts], image.of(prompts), image_pixels)
-        kept = survives.nonzero()
-        # Where each survivor's prompt lies among the wanted ones.
-        rank = (wanted.cumsum(0) - 1).to(torch.int64)[kept[:, 0]]
-        flat = rank * self.decoder.masks + kept[:, 1]
-        return masks.flatten(0, 1)[flat], kept.to(torch.int32), ious
+        coarse = self.terms.coarse(tokens[0], image, image_pixels)
+        return ious, coarse.unsqueeze(0), tokens[0], image.scale, image.weights, image.vectors
+
+
+class UpscaleGraph(AttendGraph):
+    """The masks of some of the prompts that went through :class:`AttendGraph`."""
+
+    def forward(  # type: ignore[override]
+        self,
+        image_pixels: Tensor,
+        mask_tokens: Tensor,
+        token_scale: Tensor,
+        token_weights: Tensor,
+        token_vectors: Tensor,
+        prompts: Tensor,
+        chosen: Tensor,
+    ) -> Tensor:
+        """
+        Args:
+            prompts: int32 ``[U]``, which of the P prompts.
+            chosen: int32 ``[S, 2]``, a place among ``prompts`` and a mask token, for each mask that is wanted.
+            image_pixels, mask_tokens, token_scale, token_weights, token_vectors: as they came.
+
+        Returns:
+            low-res logits ``[S, 4H, 4H]``.
+        """
+        image = Factored(token_scale, token_weights, token_vectors).of(prompts)
+        masks = self.terms.upscale(mask_tokens[prompts], image, image_pixels)
+        return masks.flatten(0, 1)[chosen[:, 0] * self.decoder.masks + chosen[:, 1]]
