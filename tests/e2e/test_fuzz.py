@@ -99,6 +99,7 @@ segment_requests = st.builds(
     variant=st.sampled_from(["", "mobilesam", "nobody"]) | st.text(max_size=200),
 )
 share = st.floats(width=32) | st.floats(0, 1, width=32)
+few = st.integers(0, 20) | st.integers(0, 2**32 - 1)
 grids = st.builds(
     pb.GridParameters,
     points_per_side=st.integers(0, 3) | st.integers(0, 2**32 - 1),
@@ -114,7 +115,19 @@ grids = st.builds(
     max_masks=st.integers(0, 2**32 - 1),
 )
 everything_requests = st.builds(
-    pb.SegmentEverythingRequest, image=images, grid=grids, format=st.integers(-1, 7), variant=st.just("")
+    pb.SegmentEverythingRequest,
+    image=images,
+    grid=st.none() | grids,
+    format=st.integers(-1, 7),
+    variant=st.just(""),
+    strategy=st.integers(-1, 7),
+    hierarchical=st.none() | st.builds(pb.HierarchicalParameters, high_score_thresh=share, coarse_factor=few),
+    object_aware=st.none() | st.builds(pb.ObjectAwareParameters, conf=share, iou=share, max_detections=few),
+    aop=st.none()
+    | st.builds(
+        pb.AopParameters, smoothing_sigma=share, confidence_thresh=share, spacing=few, elimination_factor=share
+    ),
+    anytime=st.booleans(),
 )
 wire = st.one_of(
     st.tuples(st.just("Segment"), segment_requests.map(lambda request: request.SerializeToString())),

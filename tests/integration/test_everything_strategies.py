@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import cv2
@@ -128,9 +128,12 @@ def test_at_the_deadline_what_is_there_is_the_answer(client: Client, strategy: s
     handle = client.embed(scene(2), timeout_s=60).handle
     with pytest.raises(Infeasible) as refused:
         client.everything(handle, strategy=strategy, anytime=True, points_per_side=128, timeout_s=0.05)
-    limit_s = enough(refused.value)
-    began = time.monotonic()
-    answer = client.everything(handle, strategy=strategy, anytime=True, points_per_side=128, timeout_s=limit_s)
+    for limit_s in (enough(refused.value) * 2**times for times in range(4)):
+        began = time.monotonic()
+        # A machine that others use, too, may be slower than when it was measured.
+        with suppress(Overloaded):
+            answer = client.everything(handle, strategy=strategy, anytime=True, points_per_side=128, timeout_s=limit_s)
+            break
     assert time.monotonic() - began < limit_s
     assert not answer.complete
     assert 0 < answer.prompts_done < 128**2
@@ -140,9 +143,13 @@ def test_at_the_deadline_what_is_there_is_the_answer(client: Client, strategy: s
 
 
 def test_nothing_to_find_is_an_empty_answer(client: Client) -> None:
-    for strategy in ("grid", "hierarchical", "auto"):
+    for strategy in ("grid", "hierarchical", "aop", "auto"):
         answer = client.everything(
-            np.zeros((1, 1, 3), np.uint8), strategy=strategy, points_per_side=8, pred_iou_thresh=1, timeout_s=100
+            np.zeros((1, 1, 3), np.uint8),
+            strategy=strategy,
+            points_per_side=8,
+            stability_score_offset=32,
+            timeout_s=100,
         )
         assert (answer.masks, answer.complete, answer.size) == ((), True, (1, 1))
 

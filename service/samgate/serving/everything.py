@@ -147,7 +147,7 @@ async def run_everything(
         results = sampler.finish if trace.complete else sampler.present
         async for found in updates.show(results):
             yield found
-        trace.complete = trace.complete and not horizon.over
+        trace.complete = trace.complete and not updates.cut
     trace.masks = updates.count
     yield EverythingDone(trace)
 

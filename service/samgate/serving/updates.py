@@ -49,6 +49,8 @@ class Updates:
         self._size, self._format, self._work, self._horizon = size, mask_format, work, horizon
         self._shown = Shown()
         self._due = 0.0
+        self.cut = False
+        """Whether the last update was too long for the time left."""
 
     @property
     def count(self) -> int:
@@ -65,12 +67,13 @@ class Updates:
 
         Whatever was retracted goes with the first message, so that there are no duplicates after any.
         """
-        started = time.monotonic()
+        started, self.cut = time.monotonic(), False
         change = self._shown.change(await self._work(present, "masks"))
         group: list[tuple[int, EverythingResult, EncodedMask]] = []
         retracted, size = change.retracted, 0
         for number, result in change.new:
             if self._horizon.over:
+                self.cut = True
                 break
             data: EncodedMask = result.rle
             if self._format is not Format.RLE:
