@@ -41,7 +41,8 @@ class AopSampler(GridSampler):
     and what is ours. Crops and filters are the grid's.
 
     Prompts are chosen in rounds of :data:`ROUND`, each by the masks of all rounds but the one before. So one round can
-    be decoded while another is filtered, and what is found depends neither on chunks nor on the order of arrival.
+    be decoded while another is filtered, and which prompts follow from given masks depends neither on chunks nor on
+    the order of arrival.
 
     Args:
         parameters: of map, elimination and filters.

@@ -27,7 +27,8 @@ class ProgressiveSampler(GridSampler):
     ``boxes`` go first, then the coarse stage: a grid of 8 × 8 to 16 × 16 of the points. Then what lies between, at
     twice the density each time; points that a mask covers already with high logits, which would most probably find that
     mask again, go last. All filters are the grid's, for the masks of boxes as well, and nothing is left out in the end:
-    without boxes, the masks are those of :class:`GridSampler`.
+    without boxes, the masks are those of :class:`GridSampler`, but that which near-duplicates aren't made depends on
+    the order (:mod:`samgate.segevery.choice`).
 
     Args:
         parameters: grid, crops and thresholds.

@@ -96,4 +96,5 @@ class Sampler(Protocol):
         ask; no mask that is being added meanwhile counts half."""
 
     def finish(self) -> list[EverythingResult]:
-        """The masks of all finished crops, best predicted first. The same however the work was split and ordered."""
+        """The masks of all finished crops, best predicted first. The same however the masks were split and
+        ordered; which ones were made depends on those before (:meth:`choose`)."""
