@@ -101,7 +101,7 @@ PROFILES: dict[ProfileName, Profile] = {
         ),
         Profile(
             name="python-cpu",
-            summary="OpenVINO inside Triton's Python backend: bit-identical to the gateway's embedded engine",
+            summary="OpenVINO inside Triton's Python backend: the embedded engine's bits, but for SegEvery's rounding",
             backend="python",
             platform="",
             entry_file="model.py",

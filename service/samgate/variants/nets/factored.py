@@ -123,7 +123,7 @@ class Factored:
     def normed(self, squares: Tensor, norm: nn.LayerNorm) -> Factored:
         """After ``norm``, but for its bias. The vectors' means are 0; ``squares`` ``[P, 1, L]`` is the mean square of
         ``base + weightsᵀ · vectors``."""
-        scale = self.scale * (self.scale * self.scale * squares + norm.eps).rsqrt()
+        scale = self.scale * (self.scale * self.scale * squares + norm.eps).sqrt().reciprocal()
         return Factored(scale, self.weights, self.vectors * norm.weight)
 
 
@@ -165,7 +165,7 @@ class PromptTerms(_Blocks):
         vectors = self._vectors(write, value)
         products = self._all((value * 2) @ shared[3]) + (vectors @ vectors.transpose(-2, -1)) @ weights
         total = (weights * products).sum(-2, keepdim=True) + squares[0]
-        image = Factored(torch.ones(1), weights, vectors).normed(total / self.decoder.dim, first.norm4)
+        image = Factored(torch.ones(1), weights, vectors).normed(total * (1 / self.decoder.dim), first.norm4)
 
         tokens = second.norm1(tokens + _alone(second.self_attn, tokens + prompt, tokens))
         look, shift = second.cross_attn_token_to_image, first.norm4.bias
@@ -292,7 +292,7 @@ class PromptTerms(_Blocks):
         total = (every.weights * products).sum(-2, keepdim=True) + squares[0] + squares[1] * inverse * 2
         total = total + (image.weights * self._all((value * 2) @ base[0])).sum(-2, keepdim=True)
         total = total + (weights * self._all((again * 2) @ base[1])).sum(-2, keepdim=True)
-        return every.normed(total / self.decoder.dim, self.second.norm4)
+        return every.normed(total * (1 / self.decoder.dim), self.second.norm4)
 
 
 def _alone(attention: nn.Module, query: Tensor, value: Tensor) -> Tensor:
