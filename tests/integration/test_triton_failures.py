@@ -128,7 +128,8 @@ async def loaded(tmp_path: Path, *servers: TritonServer, **triton: object) -> As
 
 
 def regions() -> set[str]:
-    return {path.name for path in SHARED_MEMORY.glob("samgate-gateway-*")}
+    """Of this process: others come and go with theirs."""
+    return {path.name for path in SHARED_MEMORY.glob(f"samgate-gateway-{os.getpid()}-*")}
 
 
 @contextmanager
