@@ -46,7 +46,7 @@ class TritonPythonModel:
         prompts = inputs[1].shape[1] if inputs[1].ndim > 2 else 0
         arrays = []
         for _, dtype, dims in self._outputs:
-            # Dynamic axes are the prompts', but for that of survivors: as many as there are prompts.
+            # Dynamic axes are the prompts'.
             sizes = [prompts if size == -1 else size for size in dims]
             arrays.append(np.zeros(([len(inputs[0])] if self._batched else []) + sizes, dtype))
         return arrays

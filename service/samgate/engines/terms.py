@@ -37,7 +37,3 @@ class LatestTerms:
         self._held[id(embedding)] = (weakref.ref(embedding), terms)
         while len(self._held) > self._most:
             self._held.popitem(last=False)
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._held.clear()

@@ -86,10 +86,10 @@ def filter_chunk(
     parameters: GridParameters,
     mask_threshold: float,
 ) -> Filtered:
-    """The masks worth keeping of those that the decoder let survive.
+    """The masks worth keeping of those that were made.
 
     Args:
-        survivors: the masks of P prompts whose predicted IoU is high enough.
+        survivors: the masks of P prompts that were chosen, of those whose predicted IoU is high enough.
         points: the prompts, float32 ``[P, 2]`` (x, y) in the crop's pixels.
         frame: of the crop, whose size is ``frame.original``.
         crop_box: where the crop lies in the image.

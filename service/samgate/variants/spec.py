@@ -147,7 +147,7 @@ ShapeProfile = Mapping[str, ShapeRange]
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """What each graph is compiled for, one or several profiles. ``everything`` is for ``survivors`` and ``scores``.
+    """What each graph is compiled for, one or several profiles. ``everything`` is for the graphs of SegEvery.
 
     Several, because an engine reserves memory for a profile's largest shapes: many prompts on one image and few
     prompts on many images are both wanted, many on many are not.
