@@ -237,7 +237,7 @@ async def test_auto_asks_the_detector_only_where_time_is_short(installed: None, 
         limit_s = enough(refused.value)
         short = await client.everything(picture, strategy="auto", points_per_side=128, timeout_s=limit_s)
         assert (short.complete, len(detect.asked)) == (False, 1)
-        assert short.prompts_done > 64
+        assert short.prompts_done > 16
         detect.delay_s = 60
         began = time.monotonic()
         late = await client.everything(picture, strategy="auto", points_per_side=128, timeout_s=limit_s)

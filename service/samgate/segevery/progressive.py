@@ -17,14 +17,14 @@ from samgate.variants.spec import VariantSpec
 
 COVERED = 8.5
 """Logits above which a mask is sure of a point: TinySAM's ``high_score_thresh``."""
-_COARSE_SIDE = 8
+_COARSE_SIDE = 4
 """Points along one side of the coarsest grid, at least."""
 
 
 class ProgressiveSampler(GridSampler):
     """A :class:`~samgate.segevery.sampler.Sampler` for the prompts of the grid, from coarse to fine.
 
-    ``boxes`` go first, then the coarse stage: a grid of 8 × 8 to 16 × 16 of the points. Then what lies between, at
+    ``boxes`` go first, then the coarse stage: a grid of 4 × 4 to 8 × 8 of the points. Then what lies between, at
     twice the density each time; points that a mask covers already with high logits, which would most probably find that
     mask again, go last. All filters are the grid's, for the masks of boxes as well, and nothing is left out in the end:
     without boxes, the masks are those of :class:`GridSampler`, but that which near-duplicates aren't made depends on
@@ -100,7 +100,7 @@ def coarse_to_fine(side: int) -> NDArray[np.intp]:
 
 
 def coarse_count(side: int) -> int:
-    """Points of the coarsest of the grids that :func:`coarse_to_fine` orders: all, where there are fewer than 16²."""
+    """Points of the coarsest of the grids that :func:`coarse_to_fine` orders: all, where there are fewer than 8²."""
     return int(np.count_nonzero(_levels(side) == 0))
 
 
