@@ -14,12 +14,15 @@ import openvino
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from parity.cases import IMAGE_SIZE, VALID, Case
 from parity.weights import draw_pixels, draw_state
 from samgate.compile.export import OPSET, export_graph, load_network
-from samgate.variants.graphs import GRAPHS, GraphName
+from samgate.variants.graphs import GRAPHS, TERMS, GraphName
+from samgate.variants.merging import Merging
 from samgate.variants.mobilesam import SPEC
+from samgate.variants.nets.prompt_encoder import RandomPositions
 from samgate.variants.nets.sam import (
     AttendGraph,
     DecoderGraph,
@@ -128,25 +131,58 @@ def everything_case() -> tuple[Case, dict[str, NDArray[Any]], dict[str, NDArray[
     return case, {"image_embedding": case.embedding}, {"point_coords": coords, "point_labels": labels}
 
 
+def in_parts(network: Sam, merging: Merging | None, image: Arrays, asked: Arrays, made: Arrays) -> list[NDArray[Any]]:
+    """Predicted IoU, coarse masks, and the masks that are ``made``."""
+    terms = TermsGraph(network, merging)(*map(torch.tensor, image.values()))
+    attended = AttendGraph(network, 2, merging)(*terms[:-1], *map(torch.tensor, asked.values()))
+    masks = UpscaleGraph(network, 2, merging)(*terms[-2:], *attended[2:], *map(torch.tensor, made.values()))
+    return [value.numpy() for value in (*attended[:2], masks)]
+
+
+MADE = {"prompts": np.array([1, 4], np.int32), "chosen": np.array([[0, 1], [0, 3], [1, 0]], np.int32)}
+
+
 @torch.inference_mode()
-def test_masks_made_in_parts_are_the_decoders(network: Sam, runners: dict[str, Runner]) -> None:
-    case, image, asked = everything_case()
+def test_masks_made_in_parts_are_the_decoders(network: Sam) -> None:
+    _, image, asked = everything_case()
     masks, ious = (value.numpy() for value in DecoderGraph(network)(*map(torch.tensor, (image | asked).values())))
-    prompts, chosen = np.array([1, 4], np.int32), np.array([[0, 1], [0, 3], [1, 0]], np.int32)
-    terms = TermsGraph(network)(torch.tensor(case.embedding))
-    attended = AttendGraph(network, 2)(*terms, *map(torch.tensor, asked.values()))
-    made = UpscaleGraph(network, 2)(terms[1], *attended[2:], torch.tensor(prompts), torch.tensor(chosen)).numpy()
-    shared = dict(zip(("image_terms", "image_pixels"), runners["terms"](image), strict=True))
-    ran = runners["attend"](shared | asked)
-    state: dict[str, NDArray[Any]] = dict(
-        zip(("mask_tokens", "token_scale", "token_weights", "token_vectors"), ran[2:], strict=True)
-    )
-    state |= {"image_pixels": shared["image_pixels"], "prompts": prompts, "chosen": chosen}
-    (run,) = runners["upscale"](state)
-    for told, coarse, found in ((attended[0].numpy(), attended[1].numpy(), made), (ran[0], ran[1], run)):
-        assert difference(told, ious) <= TOLERANCE
-        assert difference(coarse, masks[..., 1::4, 1::4]) <= TOLERANCE
-        assert difference(found, masks[0, [1, 1, 4], [1, 3, 0]]) <= TOLERANCE
+    told, coarse, made = in_parts(network, Merging(64, 0), image, asked, MADE)
+    assert difference(told, ious) <= TOLERANCE
+    assert difference(coarse, masks[..., 1::4, 1::4]) <= TOLERANCE
+    assert difference(made, masks[0, [1, 1, 4], [1, 3, 0]]) <= TOLERANCE
+
+
+@torch.inference_mode()
+def test_the_graphs_of_the_parts_are_their_modules(network: Sam, runners: dict[str, Runner]) -> None:
+    _, image, asked = everything_case()
+    expected = in_parts(network, None, image, asked, MADE)
+    terms = dict(zip(TERMS, runners["terms"](image), strict=True))
+    told, coarse, *state = runners["attend"]({name: terms[name] for name in TERMS[:-1]} | asked)
+    attended = dict(zip(("mask_tokens", "token_scale", "token_weights", "token_vectors"), state, strict=True))
+    (made,) = runners["upscale"]({name: terms[name] for name in TERMS[-2:]} | attended | MADE)
+    for ours, theirs in zip((told, coarse, made), expected, strict=True):
+        assert difference(ours, theirs) <= TOLERANCE
+
+
+@torch.inference_mode()
+def test_a_token_for_tokens_that_are_the_same_changes_nothing(network: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the 2 × 2 blocks, in image and positions alike; which they are the graph finds by itself."""
+    _, image, asked = everything_case()
+    blocks = np.random.default_rng(5).choice(1024, 512, replace=False)
+
+    def even(values: Tensor) -> Tensor:
+        """``[4096, C]`` with one value in each of the blocks."""
+        split = values.reshape(32, 2, 32, 2, -1).transpose(1, 2).reshape(1024, 4, -1).clone()
+        split[blocks] = split[blocks, :1]
+        return split.reshape(32, 32, 2, 2, -1).transpose(1, 2).reshape(4096, -1)
+
+    positions = even(network.prompt_encoder.pe_layer.grid(64))
+    monkeypatch.setattr(RandomPositions, "grid", lambda self, size: positions)
+    tokens = even(torch.tensor(image["image_embedding"]).flatten(2)[0].T)
+    evened = {"image_embedding": tokens.T.reshape(1, 256, 64, 64).numpy()}
+    exact = in_parts(network, Merging(64, 0), evened, asked, MADE)
+    for ours, theirs in zip(in_parts(network, None, evened, asked, MADE), exact, strict=True):
+        assert difference(ours, theirs) <= TOLERANCE
 
 
 @torch.inference_mode()

@@ -49,7 +49,7 @@ def embedding(installed: None, image: Arrays) -> FloatArray:
 
 
 def embedded(graph: GraphName, precision: str, inputs: Arrays) -> list[NDArray[Any]]:
-    run = load_graph(ensure_graphs(SPEC)[graph], precision, usable_cores(), batch=1 if graph == "encoder" else None)
+    run = load_graph(ensure_graphs(SPEC)[graph], precision, usable_cores(), size=1 if graph == "encoder" else None)
     return run(inputs)
 
 

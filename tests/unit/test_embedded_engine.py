@@ -18,6 +18,7 @@ from samgate.domain import FloatArray, IntArray
 from samgate.engines.base import Capacity, Decoded, Prompts
 from samgate.engines.embedded import Decoder, EmbeddedEngine, LoadedGraphs, divide
 from samgate.errors import Unavailable
+from samgate.variants.graphs import EVERYTHING_PROMPTS, TERMS
 
 Inputs = Mapping[str, NDArray[Any]]
 PARTS = 2
@@ -35,6 +36,7 @@ def decode(inputs: Inputs) -> list[NDArray[Any]]:
 
 def attend(inputs: Inputs) -> list[NDArray[Any]]:
     """Masks are worth their point's x, tenths less each; its tokens are what they are worth."""
+    assert inputs["point_coords"].shape == (1, EVERYTHING_PROMPTS, 2, 2)
     ious = (inputs["point_coords"][0, :, 0, 0, None] - np.arange(4, dtype=np.float32) / 10).astype(np.float32)
     return [ious[None], ious[None, ..., None, None], ious, ious, ious, ious]
 
@@ -67,7 +69,7 @@ def engine(decoder: Decoder, parts: int = 0) -> EmbeddedEngine:
         encoder=lambda inputs: [np.zeros((1, 256, 64, 64), np.float32)],
         decoder=decoder,
         masked_decoder=decoder,
-        terms=lambda inputs: [np.zeros((1, 1, 1), np.float32)] * 2,
+        terms=lambda inputs: [np.zeros((1, 1, 1), np.float32)] * len(TERMS),
         attend=Decoder(attend, (attend,) * parts),
         upscale=Decoder(upscale, (upscale,) * parts),
     )
@@ -125,7 +127,7 @@ async def test_one_prompt_has_all_threads() -> None:
     await made.close()
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 16])
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 9, 21])
 async def test_survivors_keep_their_prompts_numbers(count: int) -> None:
     made = engine(Decoder(decode), parts=2)
     found = await made.survivors(embedding(0.0), prompts(1, count), better, math.inf)

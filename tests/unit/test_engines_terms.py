@@ -15,7 +15,7 @@ def embedding() -> FloatArray:
 
 
 def terms(number: float) -> Terms:
-    return np.full((1, 3, 4), number, np.float32), np.full((1, 4, 4), number, np.float32)
+    return {"image_terms": np.full((1, 3, 4), number, np.float32)}
 
 
 def test_terms_are_of_the_very_array() -> None:

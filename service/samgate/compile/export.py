@@ -131,7 +131,8 @@ def _example(tensor: TensorSpec) -> Tensor:
 
 
 def fold_constants(model: onnx.ModelProto) -> None:
-    """Computes, in place, every node whose inputs are all known, and drops what nothing uses any more.
+    """Computes, in place, every node whose inputs are all known, and drops what nothing uses any more and what is there
+    twice.
 
     The networks derive weights in ``forward`` (fused BatchNorm, indexed attention biases, positional encodings); this
     makes them weights of the graph.
@@ -146,10 +147,21 @@ def fold_constants(model: onnx.ModelProto) -> None:
             known.update(zip(node.output, (np.asarray(value) for value in cast("list[Any]", values)), strict=True))
         else:
             nodes.append(node)
+    _share_equal(nodes, known)
     used = {name for node in nodes for name in node.input}
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.extend(nodes)
     graph.initializer.extend(numpy_helper.from_array(known[name], name) for name in sorted(used & known.keys()))
+
+
+def _share_equal(nodes: list[onnx.NodeProto], known: Mapping[str, NDArray[Any]]) -> None:
+    """Inputs that are ``known`` and the same get the name of the first of them."""
+    first: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+    for node in nodes:
+        for place, name in enumerate(node.input):
+            if name in known:
+                value = known[name]
+                node.input[place] = first.setdefault((value.dtype.str, value.shape, value.tobytes()), name)
 
 
 def _first(names: list[str]) -> str:

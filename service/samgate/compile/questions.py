@@ -23,7 +23,7 @@ from samgate.engines.embedded import Graph
 from samgate.evaluation.dataset import Instance
 from samgate.evaluation.prompts import box_prompt, centre_point
 from samgate.serving.prompting import group_prompts
-from samgate.variants.graphs import GraphName
+from samgate.variants.graphs import TERMS, GraphName
 from samgate.variants.spec import Arithmetic, PrecisionPlan, VariantSpec
 
 Runtime = Literal["openvino", "onnxruntime"]
@@ -135,12 +135,14 @@ def _ranked(
         scores, _ = graphs["scores"](inputs)
         yield "scores", best(masks[:, tokens], scores[0][:, tokens])
     if "upscale" in graphs:
-        terms, pixels = graphs["terms"]({"image_embedding": inputs["image_embedding"]})
-        shared = {"image_terms": terms, "image_pixels": pixels}
+        terms = dict(zip(TERMS, graphs["terms"]({"image_embedding": inputs["image_embedding"]}), strict=True))
         prompts = {name: inputs[name] for name in ("point_coords", "point_labels")}
-        scores, _, *state = graphs["attend"](shared | prompts)
+        scores, _, *state = graphs["attend"]({name: terms[name] for name in TERMS[:-1]} | prompts)
         every = np.argwhere(np.ones(masks.shape[:2])).astype(np.int32)
-        asked = {"image_pixels": pixels, "prompts": np.arange(len(masks), dtype=np.int32), "chosen": every}
+        asked = {name: terms[name] for name in TERMS[-2:]} | {
+            "prompts": np.arange(len(masks), dtype=np.int32),
+            "chosen": every,
+        }
         names = ("mask_tokens", "token_scale", "token_weights", "token_vectors")
         (found,) = graphs["upscale"](asked | dict(zip(names, state, strict=True)))
         yield "upscale", best(found.reshape(masks.shape)[:, tokens], scores[0][:, tokens])

@@ -49,12 +49,13 @@ class Decoded:
 @dataclass(frozen=True, slots=True)
 class Capacity:
     """How much one call may hold: ``max_images`` an encoder's; ``decode_images`` and ``max_prompts`` (I × P) a
-    decoder's; and calls of each kind at once."""
+    decoder's; and calls of each kind at once. ``together`` of SegEvery's prompts take as long as one."""
 
     max_images: int
     decode_images: int
     max_prompts: int
     parallel_calls: int
+    together: int = 1
 
 
 class Detector(Protocol):
@@ -113,7 +114,7 @@ class Engine(Protocol):
 
     async def survivors(self, embedding: FloatArray, prompts: Prompts, choose: Choose, deadline: float) -> Survivors:
         """Of prompts without masks on one image (I = 1), of two points each, the masks that ``choose`` wants. It is
-        called once, on any thread. Raises as :meth:`encode` does."""
+        called for some of them after the other, on any thread. Raises as :meth:`encode` does."""
 
     async def healthy(self) -> bool:
         """Whether a call made now can be expected to succeed."""

@@ -17,6 +17,7 @@ from samgate.domain import Choose, FloatArray, IntArray, Survivors
 from samgate.engines.base import Capacity, Decoded, Images, Prompts
 from samgate.engines.terms import LatestTerms, Terms
 from samgate.errors import Unavailable
+from samgate.variants.graphs import EVERYTHING_PROMPTS, TERMS
 
 T = TypeVar("T")
 
@@ -50,7 +51,8 @@ class Decoder:
 
 @dataclass(frozen=True, slots=True)
 class LoadedGraphs:
-    """The graphs of one variant, ready to run."""
+    """The graphs of one variant, ready to run. Of ``attend``, which takes EVERYTHING_PROMPTS prompts and lends what it
+    finds, ``whole`` is the first of the parts."""
 
     encoder: Graph
     decoder: Decoder
@@ -106,28 +108,47 @@ class EmbeddedEngine:
         deadline: float,  # noqa: ARG002
     ) -> Survivors:
         """See :meth:`samgate.engines.base.Engine.survivors`."""
-        graphs, parts = self._graphs, [part for _, part in divide([embedding], prompts, len(self._graphs.attend.parts))]
+        count, step = prompts.coords.shape[1], EVERYTHING_PROMPTS * max(1, len(self._graphs.attend.parts))
 
         def run() -> Survivors:
-            terms, pixels = self._terms(embedding)
-            shared = {"image_terms": terms, "image_pixels": pixels}
-            attended = graphs.attend.run([shared | _prompts(part) for part in parts], self._beside)
-            # What the graph lends: only these two leave its place.
-            ious = _joined([one[0] for one in attended], 1)[0].copy()
-            chosen = choose(ious, _joined([one[1] for one in attended], 1)[0])
-            calls = list(_upscaling(pixels, [one[2:] for one in attended], chosen))
-            masks = [made[0] for made in graphs.upscale.run(calls, self._beside)] if calls else []
-            size = 4 * math.isqrt(pixels.shape[1])
-            return Survivors(_joined(masks, 0) if masks else np.empty((0, size, size), np.float32), chosen, ious)
+            terms = self._terms(embedding)
+            found = [
+                self._some(terms, _slice(prompts, 1, start, min(start + step, count)), start, choose)
+                for start in range(0, count, step)
+            ]
+            masks, chosen, ious = (_joined(parts, 0) for parts in zip(*found, strict=True))
+            return Survivors(masks, chosen, ious)
 
         return await self._run(self._decoding, run)
+
+    def _some(
+        self, terms: Terms, prompts: Prompts, first: int, choose: Choose
+    ) -> tuple[FloatArray, IntArray, FloatArray]:
+        """Masks, which they are, counting from ``first``, and predicted IoU for no more ``prompts`` than there is room
+        for at once. On the decoder's thread."""
+        graphs = self._graphs
+        parts = [part for _, part in divide([terms["image_pixels"]], prompts, len(graphs.attend.parts))]
+        counts = [part.coords.shape[1] for part in parts]
+        shared = {name: terms[name] for name in _ATTENDING}
+        attended = graphs.attend.run([shared | _prompts(_padded(part)) for part in parts], self._beside)
+        # What the graph lends: only these two leave its place.
+        ious, coarse = (
+            _joined([one[index][:, :count] for one, count in zip(attended, counts, strict=True)], 1)[0]
+            for index in range(2)
+        )
+        chosen = choose(ious, coarse)
+        calls = list(_upscaling(terms, [one[2:] for one in attended], counts, chosen))
+        masks = [made[0] for made in graphs.upscale.run(calls, self._beside)] if calls else []
+        size = 4 * math.isqrt(terms["image_pixels"].shape[1])
+        made = _joined(masks, 0) if masks else np.empty((0, size, size), np.float32)
+        return made, (chosen + np.array([first, 0])).astype(np.int32), ious.copy()
 
     def _terms(self, embedding: FloatArray) -> Terms:
         """On the decoder's thread."""
         found = self._latest.of(embedding)
         if found is None:
-            terms, pixels = self._graphs.terms({"image_embedding": embedding[None]})
-            self._latest.keep(embedding, found := (terms, pixels))
+            made = self._graphs.terms({"image_embedding": embedding[None]})
+            self._latest.keep(embedding, found := dict(zip(TERMS, made, strict=True)))
         return found
 
     async def healthy(self) -> bool:
@@ -198,27 +219,38 @@ def _prompts(prompts: Prompts) -> dict[str, NDArray[Any]]:
     return {"point_coords": prompts.coords, "point_labels": prompts.labels}
 
 
+_ATTENDING = TERMS[:-1]
 _ATTENDED = ("mask_tokens", "token_scale", "token_weights", "token_vectors")
 
 
+def _padded(prompts: Prompts) -> Prompts:
+    """With the last one again and again, until there are EVERYTHING_PROMPTS."""
+    missing = EVERYTHING_PROMPTS - prompts.coords.shape[1]
+    if not missing:
+        return prompts
+    return Prompts(
+        *(np.concatenate([x, np.repeat(x[:, -1:], missing, axis=1)], axis=1) for x in (prompts.coords, prompts.labels))
+    )
+
+
 def _upscaling(
-    pixels: FloatArray, attended: Sequence[Sequence[NDArray[Any]]], chosen: IntArray
+    terms: Terms, attended: Sequence[Sequence[NDArray[Any]]], counts: Sequence[int], chosen: IntArray
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """A call for each part of which masks are ``chosen``: int32 ``[S, 2]``, ordered by prompts, which count on from
-    part to part."""
+    part to part, each of ``counts`` prompts."""
     first = 0
-    for state in attended:
-        own = chosen[(chosen[:, 0] >= first) & (chosen[:, 0] < first + len(state[0]))]
+    for state, count in zip(attended, counts, strict=True):
+        own = chosen[(chosen[:, 0] >= first) & (chosen[:, 0] < first + count)]
         if len(own):
             wanted, place = np.unique(own[:, 0] - first, return_inverse=True)
             places = np.stack([place.reshape(-1), own[:, 1]], axis=1)
             yield {
-                "image_pixels": pixels,
+                **{name: terms[name] for name in TERMS[-2:]},
                 **dict(zip(_ATTENDED, state, strict=True)),
                 "prompts": wanted.astype(np.int32),
                 "chosen": places.astype(np.int32),
             }
-        first += len(state[0])
+        first += count
 
 
 def _joined(arrays: Sequence[NDArray[Any]], axis: int) -> NDArray[Any]:

@@ -17,7 +17,7 @@ from samgate.engines.cpu import DECODE_PROMPTS, ENCODE_BATCH, usable_cores
 from samgate.engines.embedded import Decoder, EmbeddedEngine, Graph, LoadedGraphs
 from samgate.engines.graphs import RUNTIMES, RuntimeName, runtime_graphs
 from samgate.errors import InvalidArgument
-from samgate.variants.graphs import GraphName
+from samgate.variants.graphs import EVERYTHING_PROMPTS, GraphName
 from samgate.variants.spec import VariantSpec
 
 ENGINES = ("auto", "openvino", "onnxruntime", "triton")
@@ -29,10 +29,12 @@ class Runtime(Protocol):
     NAME: str
 
     def load_graph(
-        self, path: Path, precision: str, threads: int, batch: int | None = None, lend: bool = False
+        self, path: Path, precision: str, threads: int, size: int | None = None, lend: bool = False
     ) -> Graph: ...
 
-    def load_side_by_side(self, path: Path, precision: str, count: int, lend: bool = False) -> tuple[Graph, ...]: ...
+    def load_side_by_side(
+        self, path: Path, precision: str, count: int, size: int | None = None, lend: bool = False
+    ) -> tuple[Graph, ...]: ...
 
 
 def wants_triton(settings: EngineSettings) -> bool:
@@ -76,21 +78,25 @@ def load_embedded(spec: VariantSpec, settings: EngineSettings, report: Callable[
         decode_images=threads,
         max_prompts=settings.max_decode_prompts or DECODE_PROMPTS,
         parallel_calls=1,
+        together=threads * EVERYTHING_PROMPTS,
     )
     runtime = cast("Runtime", importlib.import_module(f"samgate.engines.{name}"))
 
-    def decoder(graph: GraphName, lend: bool = False) -> Decoder:
+    def decoder(graph: GraphName) -> Decoder:
         file, hint = graphs.files[graph], graphs.hints[graph]
-        whole = runtime.load_graph(file, hint, threads, lend=lend)
-        return Decoder(whole, runtime.load_side_by_side(file, hint, threads, lend) if threads > 1 else ())
+        whole = runtime.load_graph(file, hint, threads)
+        return Decoder(whole, runtime.load_side_by_side(file, hint, threads) if threads > 1 else ())
 
+    attend = runtime.load_side_by_side(
+        graphs.files["attend"], graphs.hints["attend"], threads, EVERYTHING_PROMPTS, lend=True
+    )
     batch = 1 if capacity.max_images == 1 else None
     loaded = LoadedGraphs(
         encoder=runtime.load_graph(graphs.files["encoder"], graphs.hints["encoder"], threads, batch),
         decoder=decoder("decoder"),
         masked_decoder=decoder("masked_decoder"),
         terms=runtime.load_graph(graphs.files["terms"], graphs.hints["terms"], threads),
-        attend=decoder("attend", lend=True),
+        attend=Decoder(attend[0], attend),
         upscale=decoder("upscale"),
     )
     return EmbeddedEngine(runtime.NAME, graphs.plan, loaded, capacity)

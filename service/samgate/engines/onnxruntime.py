@@ -19,10 +19,10 @@ def load_graph(
     path: Path,
     precision: str,
     threads: int,
-    batch: int | None = None,  # noqa: ARG001
+    size: int | None = None,  # noqa: ARG001
     lend: bool = False,  # noqa: ARG001
 ) -> Graph:
-    """The ONNX file ``path`` on ``threads`` threads; a fixed ``batch`` makes no difference here, nor does ``lend``.
+    """The ONNX file ``path`` on ``threads`` threads; a fixed ``size`` makes no difference here, nor does ``lend``.
 
     Raises :class:`~samgate.errors.CompileError` when it can't be loaded or ``precision`` isn't ``f32``.
     """
@@ -45,6 +45,8 @@ def load_graph(
     return run
 
 
-def load_side_by_side(path: Path, precision: str, count: int, lend: bool = False) -> tuple[Graph, ...]:
+def load_side_by_side(
+    path: Path, precision: str, count: int, size: int | None = None, lend: bool = False
+) -> tuple[Graph, ...]:
     """``count`` times the graph of :func:`load_graph`, to be called at once: each has one thread. Raises as it does."""
-    return (load_graph(path, precision, 1, lend=lend),) * count
+    return (load_graph(path, precision, 1, size, lend),) * count

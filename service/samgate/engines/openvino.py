@@ -19,24 +19,26 @@ from samgate.weights.home import atomic_write_bytes, file_lock, home_folder, sha
 NAME = "openvino"
 
 
-def load_graph(path: Path, precision: str, threads: int, batch: int | None = None, lend: bool = False) -> Graph:
+def load_graph(path: Path, precision: str, threads: int, size: int | None = None, lend: bool = False) -> Graph:
     """The ONNX file ``path`` compiled for this CPU in ``precision`` (``f32`` or ``bf16``), on ``threads`` threads.
 
-    ``batch`` fixes the first axis of every input: a graph whose shapes are all known runs about a tenth faster. With
-    ``lend``, results are valid until the next call only.
+    ``size`` fixes all axes that the file leaves open: with shapes that are known it runs a tenth to a third faster.
+    With ``lend``, results are valid until the next call only.
 
     Raises :class:`~samgate.errors.CompileError` with OpenVINO's own words when it can't be compiled.
     """
-    return _Request(_compiled(path, precision, threads, streams=1, batch=batch), lend)
+    return _Request(_compiled(path, precision, threads, streams=1, size=size), lend)
 
 
-def load_side_by_side(path: Path, precision: str, count: int, lend: bool = False) -> tuple[Graph, ...]:
+def load_side_by_side(
+    path: Path, precision: str, count: int, size: int | None = None, lend: bool = False
+) -> tuple[Graph, ...]:
     """``count`` times the graph of :func:`load_graph`, to be called at once: each has one thread. Raises as it does."""
-    model = _compiled(path, precision, threads=count, streams=count)
+    model = _compiled(path, precision, threads=count, streams=count, size=size)
     return tuple(_Request(model, lend) for _ in range(count))
 
 
-def _compiled(path: Path, precision: str, threads: int, streams: int, batch: int | None = None) -> ov.CompiledModel:
+def _compiled(path: Path, precision: str, threads: int, streams: int, size: int | None = None) -> ov.CompiledModel:
     core = ov.Core()
     options = {
         "INFERENCE_PRECISION_HINT": precision,
@@ -46,14 +48,16 @@ def _compiled(path: Path, precision: str, threads: int, streams: int, batch: int
         # OpenVINO pins to the first cores: engines that have some of the cores each would all be on the same ones.
         "ENABLE_CPU_PINNING": threads >= usable_cores(),
     }
-    blob = home_folder("blobs") / f"{path.stem}-{precision}-{_fingerprint(path, options, batch)}.blob"
+    blob = home_folder("blobs") / f"{path.stem}-{precision}-{_fingerprint(path, options, size)}.blob"
     try:
         with file_lock(blob.with_suffix(".lock"), timeout_s=300):
             model = _cached(core, blob, options)
             if model is None:
                 graph = core.read_model(path)
-                if batch is not None:
-                    graph.reshape({port: [batch, *port.partial_shape[1:]] for port in graph.inputs})
+                if size is not None:
+                    graph.reshape(
+                        {port: [size if one.is_dynamic else one for one in port.partial_shape] for port in graph.inputs}
+                    )
                 model = core.compile_model(graph, "CPU", options)
                 stream = io.BytesIO()
                 model.export_model(stream)
@@ -87,6 +91,6 @@ def _cached(core: ov.Core, blob: Path, options: dict[str, object]) -> ov.Compile
         return None
 
 
-def _fingerprint(path: Path, options: dict[str, object], batch: int | None) -> str:
-    parts = [sha256_file(path), ov.__version__, cpu_info().get("flags", ""), repr((sorted(options.items()), batch))]
+def _fingerprint(path: Path, options: dict[str, object], size: int | None) -> str:
+    parts = [sha256_file(path), ov.__version__, cpu_info().get("flags", ""), repr((sorted(options.items()), size))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
 
 from samgate.domain import FloatArray
 
 MOST_IMAGES = 2
-"""Terms are 27 MB an image. Images that take turns oftener than this calculate theirs anew, a few prompts' time."""
+"""Terms are 23 MB an image. Images that take turns oftener than this calculate theirs anew, a few prompts' time."""
 
-Terms = tuple[FloatArray, FloatArray]
-"""``image_terms`` and ``image_pixels``, as :class:`samgate.variants.nets.sam.TermsGraph` has them."""
+Terms = Mapping[str, NDArray[Any]]
+"""By name, as :class:`samgate.variants.nets.sam.TermsGraph` has them."""
 
 
 class LatestTerms:

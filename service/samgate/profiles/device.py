@@ -144,7 +144,11 @@ def _install(new: StoredProfile, old: StoredProfile | None, report: Callable[[st
 def _device(profile: StoredProfile, engines: Sequence[Served]) -> DeviceProfile:
     wanted = [f"{spec.name}:{engine.precision}" for spec, engine in engines]
     by_name = {point.name: point for point in profile.device.points}
-    return replace(profile.device, points=tuple(by_name[name] for name in wanted))
+    points = (
+        replace(by_name[name], together=engine.capacity.together)
+        for name, (_, engine) in zip(wanted, engines, strict=True)
+    )
+    return replace(profile.device, points=tuple(points))
 
 
 def _today() -> str:

@@ -155,6 +155,7 @@ async def measure_point(
         max_images=engine.capacity.max_images,
         decode_images=engine.capacity.decode_images,
         max_prompts=engine.capacity.max_prompts,
+        together=engine.capacity.together,
     )
     elsewhere = engine.name == "triton" or not samples.encode_s
     return Measurement(point, 0.0 if elsewhere else samples.processor_s / samples.encode_s)
@@ -185,10 +186,14 @@ async def _probes(spec: VariantSpec, engine: Engine, effort: Effort, executor: E
         _Probe("encode", images, _encode(engine, _images(pixels, frame, images)), effort.encodes)
         for images in sizes(engine.capacity.max_images, effort.ladder)
     ]
-    for prompts in sizes(engine.capacity.max_prompts, effort.ladder):
+    for prompts in {
+        *sizes(engine.capacity.max_prompts, effort.ladder),
+        min(engine.capacity.together, engine.capacity.max_prompts),
+    }:
         some = points[_spread(prompts, len(points))]
         found.append(_Probe("decode", prompts, _decode(spec, engine, embedding, some, frame), effort.calls))
-        found.append(_Probe("survivors", prompts, _survivors(spec, engine, embedding, some, frame), effort.calls))
+        if prompts >= min(engine.capacity.together, engine.capacity.max_prompts):
+            found.append(_Probe("survivors", prompts, _survivors(spec, engine, embedding, some, frame), effort.calls))
         found.append(_Probe("finish", prompts, _finish(spec, decoded, prompts, frame, executor), effort.calls))
     for megapixels in effort.megapixels:
         image = picture(megapixels)

@@ -30,12 +30,12 @@ def decode_limit(point: OperatingPoint, size: int, chunk: int) -> int:
 
 
 def chunk_size(point: OperatingPoint, longest_s: float) -> int:
-    """Prompts of SegEvery in one call, such that it holds the device for at most ``longest_s``; at least 1."""
+    """Prompts of SegEvery in one call, such that it holds the device for at most ``longest_s``; at least as many as are
+    decoded together."""
     line = point.survivors
     fit = int((longest_s - line.fixed_s) / line.each_s) if line.each_s > 0 else point.max_prompts
     fit = max(1, min(point.max_prompts, fit))
-    # As many for each thread: one prompt more takes as long as one more for each would.
-    return fit - fit % point.decode_images if fit > point.decode_images else fit
+    return max(fit - fit % point.together, min(point.together, point.max_prompts))
 
 
 class Cost(NamedTuple):

@@ -38,7 +38,8 @@ class OperatingPoint:
     ``encode`` is by images, ``decode`` by prompts (I × P), ``survivors`` by prompts of SegEvery; ``prepare`` is what
     happens to an image before it is encoded (decode, resize), by megapixels; ``finish`` what happens to logits after
     the decoder (masks, formats), by prompts. ``accuracy`` is mIoU, 0 to 1. ``max_images``
-    bounds an encoder call; ``decode_images`` and ``max_prompts`` bound a decoder call.
+    bounds an encoder call; ``decode_images`` and ``max_prompts`` bound a decoder call. ``together`` of SegEvery's
+    prompts take as long as one.
     """
 
     variant: str
@@ -53,6 +54,7 @@ class OperatingPoint:
     max_images: int
     decode_images: int
     max_prompts: int
+    together: int = 1
     name: str = field(init=False, compare=False)
     """``variant:precision``, which requests may name."""
 

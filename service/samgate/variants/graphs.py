@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from samgate.variants.merging import Merging
 from samgate.variants.spec import ShapeProfile, VariantSpec
 
 GraphName = Literal["encoder", "decoder", "masked_decoder", "terms", "attend", "upscale", "scores"]
@@ -26,9 +27,14 @@ GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "terms"
 
 EVERYTHING_POINTS = 2
 """K of SegEvery's prompts: a point and the padding point, or a box's two corners."""
+EVERYTHING_PROMPTS = 4
+"""Of SegEvery that a processor's core decodes at a time: the weights are read once for all of them, and a tile of their
+image tokens (:mod:`samgate.variants.merging`) stays in its cache."""
 HEADS = 8
 """Of the decoder's attention."""
-SHARED_TERMS = 11
+TERMS = ("image_terms", "image_values", "image_coarse", "image_places", "image_pixels")
+"""What ``terms`` makes: ``attend`` takes all but the last, ``upscale`` the last two."""
+KEY_TERMS, VALUE_TERMS = 11, 3
 """Projections of the image that ``terms`` makes for the attention of all prompts, in the order of
 :class:`samgate.variants.nets.factored.ImageTerms`."""
 
@@ -77,8 +83,12 @@ def graph_specs(spec: VariantSpec) -> dict[GraphName, GraphSpec]:
         TensorSpec("has_mask", "float32", ("I", "P")),
     )
     channels, height, width = spec.embedding_shape
+    merging, inner = Merging.half(height), channels // 2
     terms = (
-        TensorSpec("image_terms", "float32", (1, SHARED_TERMS * channels // 2 + 3, height * width)),
+        TensorSpec("image_terms", "float32", (merging.tiles, KEY_TERMS * inner + 3, merging.tile)),
+        TensorSpec("image_values", "float32", (merging.tiles, VALUE_TERMS * HEADS, merging.tile, inner // HEADS)),
+        TensorSpec("image_coarse", "float32", (merging.tiles, merging.tile, channels // 4)),
+        TensorSpec("image_places", "int32", (height * width,)),
         TensorSpec("image_pixels", "float32", (1, height * width, channels)),
     )
     scores = (
@@ -88,8 +98,8 @@ def graph_specs(spec: VariantSpec) -> dict[GraphName, GraphSpec]:
     rows = 2 * HEADS * (1 + masks + EVERYTHING_POINTS) + 1
     attended = (
         TensorSpec("mask_tokens", "float32", ("P", masks, channels)),
-        TensorSpec("token_scale", "float32", ("P", 1, height * width)),
-        TensorSpec("token_weights", "float32", ("P", rows, height * width)),
+        TensorSpec("token_scale", "float32", (merging.tiles, "P", 1, merging.tile)),
+        TensorSpec("token_weights", "float32", (merging.tiles, "P", rows, merging.tile)),
         TensorSpec("token_vectors", "float32", ("P", rows, channels)),
     )
     chosen = (TensorSpec("prompts", "int32", ("U",)), TensorSpec("chosen", "int32", ("S", 2)))
@@ -107,10 +117,12 @@ def graph_specs(spec: VariantSpec) -> dict[GraphName, GraphSpec]:
             "masked_decoder", (embedding("I"), *prompts("I"), *earlier_mask), decoded, "I", shapes.masked_decoder
         ),
         GraphSpec("terms", (embedding(1),), terms, None, ({},)),
-        GraphSpec("attend", (*terms, *prompts(1, EVERYTHING_POINTS)), (*scores, *attended), None, shapes.everything),
+        GraphSpec(
+            "attend", (*terms[:-1], *prompts(1, EVERYTHING_POINTS)), (*scores, *attended), None, shapes.everything
+        ),
         GraphSpec(
             "upscale",
-            (terms[1], *attended, *chosen),
+            (*terms[-2:], *attended, *chosen),
             (TensorSpec("masks", "float32", ("S", low_res, low_res)),),
             None,
             tuple({**shape, "U": shape["P"], "S": shape["P"]} for shape in shapes.everything),

@@ -21,8 +21,13 @@ SAM_ISLANDS: tuple[Island, ...] = (
     ),
     Island(
         name="softmax",
-        operators=("Softmax",),
+        operators=("Softmax", "Exp"),
         reason="exponentials, and sums of up to 4,096 of them, each of which fp16 and bf16 would round",
+    ),
+    Island(
+        name="likeness",
+        operators=("TopK",),
+        reason="which tokens differ least: bf16 has no TopK, and fp16 would take many differences for the same",
     ),
     Island(
         name="positions",

@@ -12,12 +12,19 @@ every prompt, about two thirds of the multiplications of :mod:`samgate.variants.
 result but for rounding. A LayerNorm centres ``base`` and ``vectors`` instead of x, whose variance is then
 ``scale² · (|base|² + Σ weights ⊙ (2·vectors·base + vectors·vectorsᵀ·weights)) / C``, and changes ``scale`` alone.
 
+Two things are done about what is left, which is L long. Blocks of tokens that are alike are one token here
+(:mod:`samgate.variants.merging`); this is the one approximation. And the tokens go through in tiles, each attention's
+softmax over all of them put together from its tiles' (as FlashAttention's, arXiv 2205.14135): a tile's tensors stay in
+a core's cache from one operation to the next.
+
 :class:`ImageTerms` is what depends on the image alone, :class:`PromptTerms` all that follows. Shapes: P prompts of T
-tokens, h heads of d channels, H² = L image tokens.
+tokens, h heads of d channels, L image tokens in n tiles of t, H² of them before merging.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -25,7 +32,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samgate.variants.graphs import SHARED_TERMS
+from samgate.variants.graphs import KEY_TERMS, VALUE_TERMS
+from samgate.variants.merging import Merging
 from samgate.variants.nets.layers import reshape
 from samgate.variants.nets.mask_decoder import MaskDecoder, child_weight
 from samgate.variants.nets.two_way_transformer import Attention, TwoWayBlock
@@ -36,20 +44,15 @@ def _centred(x: Tensor) -> Tensor:
     return x - x.mean(-1, keepdim=True)
 
 
-def _outwards(attention: Attention) -> Tensor:
-    """The output projection as what the heads' values become: ``[h, d, C]``."""
-    return attention.out_proj.weight.reshape(attention.dim, attention.heads, -1).permute(1, 2, 0)
-
-
-def _flat(x: Tensor) -> Tensor:
-    """``[h, d, C]`` → ``[h·d, C]``."""
-    return x.flatten(0, 1)
-
-
 class _Blocks(nn.Module):
-    """The decoder's parts by the roles they play here."""
+    """The decoder's parts by the roles they play here, and what of them is the same for all images.
 
-    def __init__(self, decoder: MaskDecoder) -> None:
+    ``first_outwards`` and ``second_outwards`` ``[h, d, C]`` are what the values of the image's attention to tokens
+    become in the image, the first's as the second norm sees it; ``offset`` ``[C]`` is what the second block adds to
+    every image token beside that.
+    """
+
+    def __init__(self, decoder: MaskDecoder, merging: Merging | None = None) -> None:
         super().__init__()
         self.decoder = decoder
         transformer = decoder.transformer
@@ -58,7 +61,17 @@ class _Blocks(nn.Module):
         self.first, self.second = cast("list[TwoWayBlock]", list(transformer.layers))
         self.last = transformer.final_attn_token_to_image
         self.last_norm = transformer.norm_final_attn
-        self.pixels = decoder.embedding_size**2
+        self.merging = merging or Merging.half(decoder.embedding_size)
+
+    def outwards(self, block: TwoWayBlock) -> Tensor:
+        """Of ``block``, centred: ``[h, d, C]``."""
+        attention = block.cross_attn_image_to_token
+        out = attention.out_proj.weight.reshape(attention.dim, attention.heads, -1).permute(1, 2, 0)
+        return _centred(out)
+
+    def normed(self) -> Tensor:
+        """The first block's after its norm: ``[h, d, C]``."""
+        return self.outwards(self.first) * self.first.norm4.weight
 
     def offset(self) -> Tensor:
         """What the second block adds to every image token: the first norm's bias and its own output bias, ``[C]``."""
@@ -68,147 +81,254 @@ class _Blocks(nn.Module):
 class ImageTerms(_Blocks):
     """All that SegEvery's decoder needs of an image, calculated once."""
 
-    def forward(self, image: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, positions: Tensor) -> tuple[Tensor, ...]:
         """
         Args:
-            image: image tokens ``[1, L, C]`` with the dense prompt added.
-            positions: encoding of their places ``[L, C]``.
+            image: image tokens ``[1, H², C]`` with the dense prompt added.
+            positions: encoding of their places ``[H², C]``.
 
         Returns:
-            ``terms`` ``[1, 11·h·d + 3, L]`` for :class:`PromptTerms`, and ``pixels`` ``[1, L, C]``, what the first
-            layer of the upscaling makes of the base.
+            For :class:`PromptTerms`, by tile: projections that scores are made of ``[n, 11·h·d + 3, t]``, values ``[n,
+            3·h, t, d]`` and what the first layer of the upscaling makes of the base for the first of its four pixels
+            ``[n, t, C/4]``; of all tokens, that layer's results ``[1, H², C]`` and the place of each among those that
+            are left, int32 ``[H²]``.
         """
         first, second, last = self.first, self.second, self.last
+        pixels = self._pixels(self._based(image)[2])
+        image, positions, places = self._merge(image[0], positions)
+        based, again, ended = self._based(image)
+        scaled = based * first.norm4.weight
         placed = image + positions
-        # The output's bias is the same for all tokens and prompts: it joins the base.
-        base = _centred(image + first.cross_attn_image_to_token.out_proj.bias)
-        scaled = base * first.norm4.weight
-        again = _centred(scaled)
-        ended = again * second.norm4.weight
-        outwards = _outwards(first.cross_attn_image_to_token)
-        normed = _centred(_centred(outwards) * first.norm4.weight)
-        projections = [
-            (first.cross_attn_token_to_image.k_proj.weight, placed),
-            (first.cross_attn_token_to_image.v_proj.weight, image),
-            (first.cross_attn_image_to_token.q_proj.weight, placed),
-            (_flat(outwards), base),
-            (second.cross_attn_token_to_image.k_proj.weight, scaled),
-            (second.cross_attn_token_to_image.v_proj.weight, scaled),
-            (second.cross_attn_image_to_token.q_proj.weight, scaled),
-            (_flat(normed), again),
-            (_flat(_outwards(second.cross_attn_image_to_token)), again),
-            (last.k_proj.weight, ended),
-            (last.v_proj.weight, ended),
+        shift = positions + first.norm4.bias
+        write, rewrite = first.cross_attn_image_to_token, second.cross_attn_image_to_token
+        keys = [
+            F.linear(placed, first.cross_attn_token_to_image.k_proj.weight),
+            F.linear(placed, write.q_proj.weight, write.q_proj.bias),
+            F.linear(based, self.outwards(first).flatten(0, 1)),
+            F.linear(scaled, second.cross_attn_token_to_image.k_proj.weight),
+            F.linear(shift, second.cross_attn_token_to_image.k_proj.weight),
+            F.linear(scaled, rewrite.q_proj.weight),
+            F.linear(shift, rewrite.q_proj.weight, rewrite.q_proj.bias),
+            F.linear(again, _centred(self.normed()).flatten(0, 1)),
+            F.linear(again, self.outwards(second).flatten(0, 1)),
+            F.linear(ended, last.k_proj.weight),
+            F.linear(positions + second.norm4.bias, last.k_proj.weight),
         ]
-        terms = [weight @ x.transpose(1, 2) for weight, x in projections]
-        squares = [base.square(), again.square(), again * self.offset()]
-        terms += [x.sum(-1).unsqueeze(1) for x in squares]
-        weight = child_weight(cast("nn.ConvTranspose2d", self.decoder.output_upscaling[0]))
-        return torch.cat(terms, 1), F.linear(ended, weight)
+        keys += [x.sum(-1, keepdim=True) for x in (based.square(), again.square(), again * self.offset())]
+        values = [
+            F.linear(image, first.cross_attn_token_to_image.v_proj.weight),
+            F.linear(scaled, second.cross_attn_token_to_image.v_proj.weight),
+            F.linear(ended, last.v_proj.weight),
+        ]
+        terms = self._tiles(torch.cat(keys, -1)).transpose(1, 2)
+        by_head = self._tiles(torch.cat(values, -1)).reshape(
+            self.merging.tiles, self.merging.tile, VALUE_TERMS * last.heads, -1
+        )
+        return (
+            terms,
+            by_head.transpose(1, 2),
+            self._tiles(self._pixels(ended)[:, : self.decoder.dim // 4]),
+            pixels,
+            places,
+        )
+
+    def _based(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of tokens ``[..., C]``: the base after the first block, centred; as the second norm centres it; and after
+        that norm, but for its bias. The output's bias is the same for all tokens and prompts: it joins the base."""
+        based = _centred(image + self.first.cross_attn_image_to_token.out_proj.bias)
+        again = _centred(based * self.first.norm4.weight)
+        return based, again, again * self.second.norm4.weight
+
+    def _pixels(self, ended: Tensor) -> Tensor:
+        return F.linear(ended, child_weight(cast("nn.ConvTranspose2d", self.decoder.output_upscaling[0])))
+
+    def _tiles(self, x: Tensor) -> Tensor:
+        """``[L, c]`` → ``[n, t, c]``."""
+        return x.reshape(self.merging.tiles, self.merging.tile, -1)
+
+    def _merge(self, image: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``image`` and ``positions`` ``[H², C]`` → the same ``[L, C]``, and the place in these of each of the first,
+        int32 ``[H²]``."""
+        half, merged = self.merging.side // 2, self.merging.merged
+
+        def blocks(x: Tensor) -> Tensor:
+            return x.reshape(half, 2, half, 2, -1).permute(0, 2, 1, 3, 4).reshape(self.merging.blocks, 4, -1)
+
+        tokens = blocks(image)
+        unlike = (tokens - tokens.mean(1, keepdim=True)).square().sum((1, 2))
+        order = unlike.topk(self.merging.blocks, largest=False).indices
+        both = blocks(torch.cat((image, positions), -1))[order]
+        left = torch.cat((both[:merged].mean(1), both[merged:].flatten(0, 1)))
+        # The inverse of a permutation is what would sort it.
+        rank = order.topk(self.merging.blocks, largest=False).indices[:, None]
+        places = torch.where(rank < merged, rank, merged + (rank - merged) * 4 + torch.arange(4))
+        places = places.reshape(half, half, 2, 2).permute(0, 2, 1, 3).reshape(-1)
+        image, positions = left.chunk(2, -1)
+        return image, positions, places.to(torch.int32)
 
 
 @dataclass(frozen=True, slots=True)
-class Factored:
-    """Image tokens of P prompts, ``scale ⊙ (base + weightsᵀ · vectors)``, with the base left out: ``scale``
-    ``[P, 1, L]``, ``weights`` ``[P, J, L]``, ``vectors`` ``[P, J, C]``."""
+class _Tile:
+    """Of ``terms``: ``keys`` ``[1, h, d, t]``, ``values`` ``[1, h, t, d]``, ``squares`` ``[1, 1, t]``; and the
+    logarithm of how many tokens each of them stands for, ``[t]``, None where that is one."""
+
+    keys: Sequence[Tensor]
+    values: Sequence[Tensor]
+    squares: Sequence[Tensor]
+    count: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """Image tokens of a tile: ``scale`` ``[P, 1, t]`` and ``weights`` ``[P, J, t]``."""
 
     scale: Tensor
     weights: Tensor
+
+
+_Vectors = Sequence[tuple[Tensor, Tensor]]
+"""Vectors ``[P, J, C]`` as products of values ``[P, h, T, d]`` and of what these become, ``[h, d, C]``, one part after
+the other."""
+
+
+def _vectors(parts: _Vectors, projection: nn.Linear | None = None) -> Tensor:
+    """``[P, J, C]``, or these through the weight of ``projection`` ``[c, C]``: ``[P, J, c]``. What that makes of what
+    values become is a constant."""
+    outs = [out if projection is None else out @ projection.weight.T for _, out in parts]
+    return torch.cat([(value @ out).flatten(1, 2) for (value, _), out in zip(parts, outs, strict=True)], 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """What tokens ask of the image: ``query`` ``[P, h, T, d]``, and against the vectors ``own`` ``[P, h·T, J]``."""
+
+    query: Tensor
+    own: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Attended:
+    """P prompts: ``tokens`` ``[P, K, C]``, those of the decoder itself, at the end; of the image ``scale`` ``[n, P, 1,
+    t]``, ``weights`` ``[n, P, J, t]`` and ``vectors`` ``[P, J, C]``, without the last norm's bias."""
+
+    tokens: Tensor
+    scale: Tensor
+    weights: Tensor
     vectors: Tensor
-
-    def of(self, prompts: Tensor) -> Factored:
-        """Those of some ``prompts``, int64 ``[U]``."""
-        return Factored(self.scale[prompts], self.weights[prompts], self.vectors[prompts])
-
-    def normed(self, squares: Tensor, norm: nn.LayerNorm) -> Factored:
-        """After ``norm``, but for its bias. The vectors' means are 0; ``squares`` ``[P, 1, L]`` is the mean square of
-        ``base + weightsᵀ · vectors``."""
-        scale = self.scale * (self.scale * self.scale * squares + norm.eps).sqrt().reciprocal()
-        return Factored(scale, self.weights, self.vectors * norm.weight)
 
 
 class PromptTerms(_Blocks):
     """The transformer and the upscaling for P prompts on one image."""
 
-    def __init__(self, decoder: MaskDecoder, tokens: int) -> None:
-        """``tokens``: of a prompt, the decoder's own among them."""
-        super().__init__(decoder)
+    def __init__(self, decoder: MaskDecoder, tokens: int, merging: Merging | None = None) -> None:
+        """``tokens``: T of a prompt, the decoder's own among them; ``merging`` as :class:`ImageTerms` has it."""
+        super().__init__(decoder, merging)
         self.tokens = tokens
+        self.kept = 1 + decoder.masks
 
-    def attend(self, terms: Tensor, prompt: Tensor, positions: Tensor) -> tuple[Tensor, Factored]:
-        """
-        Args:
-            terms: of :class:`ImageTerms`.
-            prompt: tokens ``[P, T, C]``.
-            positions: ``[L, C]``.
-
-        Returns:
-            tokens ``[P, T, C]`` at the end, and the image's without the last norm's bias.
-        """
-        first, second = self.first, self.second
-        shared, squares = self._split(terms)
+    def attend(self, terms: Tensor, values: Tensor, prompt: Tensor) -> Attended:
+        """``terms`` and ``values`` of :class:`ImageTerms`, and tokens ``[P, T, C]``."""
+        first, second, last = self.first, self.second, self.last
+        tiles = self._split(terms, values)
         tokens = first.norm1(_alone(first.self_attn, prompt, prompt))
-        look = first.cross_attn_token_to_image
-        # All prompts see the same here, so they are one long row of tokens.
-        query = reshape(self._query(look, tokens + prompt).transpose(0, 1), 1, look.heads, -1, look.head_dim)
-        seen = (query @ shared[0]).softmax(-1) @ shared[1].transpose(-2, -1)
-        seen = reshape(seen, look.heads, -1, self.tokens, look.head_dim).transpose(0, 1)
-        tokens = first.norm2(tokens + self._seen(look, seen, look.v_proj.bias))
+        tokens = first.norm2(tokens + self._first_look(tokens + prompt, tiles))
         tokens = first.norm3(tokens + first.mlp(tokens))
         write = first.cross_attn_image_to_token
-        key, value = (
-            self._split_heads(write, write.k_proj(tokens + prompt)),
-            self._split_heads(write, write.v_proj(tokens)),
-        )
-        key = key * write.scale
-        weights = self._all(((key @ shared[2]) + key @ self._bias(write)).softmax(-2))
-        vectors = self._vectors(write, value)
-        products = self._all((value * 2) @ shared[3]) + (vectors @ vectors.transpose(-2, -1)) @ weights
-        total = (weights * products).sum(-2, keepdim=True) + squares[0]
-        image = Factored(torch.ones(1), weights, vectors).normed(total * (1 / self.decoder.dim), first.norm4)
+        key = self._split_heads(write, write.k_proj(tokens + prompt)) * write.scale
+        value = self._split_heads(write, write.v_proj(tokens))
+        twice, gram = value * 2, _gram(_vectors([(value, self.outwards(first))]))
+        vectors: _Vectors = [(value, self.normed())]
 
         tokens = second.norm1(tokens + _alone(second.self_attn, tokens + prompt, tokens))
-        look, shift = second.cross_attn_token_to_image, first.norm4.bias
-        tokens = second.norm2(tokens + self._look(look, tokens + prompt, image, shared[4:6], shift, positions))
+        look = second.cross_attn_token_to_image
+        asked = self._ask(self._query(look, tokens + prompt), look.k_proj, vectors)
+        images, parts = [], []
+        for tile in tiles:
+            weights = self._all((key @ tile.keys[1]).softmax(-2))
+            products = self._all(twice @ tile.keys[2]) + gram @ weights
+            image = _Image(torch.ones(1), weights)
+            image = self._normed(image, (weights * products).sum(-2, keepdim=True) + tile.squares[0], first.norm4)
+            images.append(image)
+            parts.append(self._part(asked, image, tile, 3, 1))
+        tokens = second.norm2(tokens + self._look(look, parts, vectors, first.norm4.bias))
         tokens = second.norm3(tokens + second.mlp(tokens))
+
         write = second.cross_attn_image_to_token
         key = self._split_heads(write, write.k_proj(tokens + prompt)) * write.scale
+        written = self._ask(key, write.q_proj, vectors)
         again = self._split_heads(write, write.v_proj(tokens))
-        fixed = self._fixed(write.q_proj, shift + positions, write.q_proj.bias)
-        scores = self._scores(key, write.q_proj, image, shared[6], fixed)
-        weights = self._all(reshape(scores, 0, write.heads, -1, self.pixels).softmax(-2))
-        image = self._written(image, value, weights, again, shared[7:9], squares[1:])
+        both = (twice, again * 2)
+        one = value[:, :1, :1, :1] * 0 + 1
+        outwards = [_centred(self.normed()), self.outwards(second), _centred(self.offset())[None, None]]
+        all_values = (value, again, one)
+        gram = _gram(_vectors(list(zip(all_values, outwards, strict=True))))
+        vectors = [(each, out * second.norm4.weight) for each, out in zip(all_values, outwards, strict=True)]
+        tokens, prompt = tokens[:, : self.kept], prompt[:, : self.kept]
+        asked = self._ask(self._query(last, tokens + prompt), last.k_proj, vectors)
+        ends, parts = [], []
+        for tile, image in zip(tiles, images, strict=True):
+            scores = reshape(self._scores(written, image, tile, 5), 0, write.heads, -1, self.merging.tile)
+            image = self._written(image, self._all(scores.softmax(-2)), both, gram, tile)
+            ends.append(image)
+            parts.append(self._part(asked, image, tile, 9, 2))
+        tokens = self.last_norm(tokens + self._look(last, parts, vectors, second.norm4.bias))
+        scale, weights = torch.stack([image.scale for image in ends]), torch.stack([image.weights for image in ends])
+        return Attended(tokens, scale, weights, _vectors(vectors))
 
-        shift = second.norm4.bias
-        tokens = tokens + self._look(self.last, tokens + prompt, image, shared[9:], shift, positions)
-        return cast("Tensor", self.last_norm(tokens)), image
-
-    def upscale(self, tokens: Tensor, image: Factored, pixels: Tensor) -> Tensor:
-        """Mask tokens ``[P, M, C]``, image tokens and ``pixels`` of :class:`ImageTerms` → logits ``[P, M, 4H, 4H]``."""
+    def upscale(self, tokens: Tensor, image: Attended, pixels: Tensor, places: Tensor) -> Tensor:
+        """Mask tokens ``[P, M, C]``, the image, and ``pixels`` and ``places`` of :class:`ImageTerms` → logits ``[P, M,
+        4H, 4H]``."""
         first = cast("nn.ConvTranspose2d", self.decoder.output_upscaling[0])
         bias = torch.zeros(first.out_channels) if first.bias is None else first.bias
-        x = self._through(child_weight(first), bias.repeat(4), image, pixels)
+        weight = child_weight(first)
+        own = image.weights.transpose(-2, -1) @ (image.vectors @ weight.T)
+        own, scale = (self._untiled(x).index_select(1, places) for x in (own, image.scale.transpose(-2, -1)))
+        x = (own + pixels) * scale + (bias.repeat(4) + weight @ self.second.norm4.bias)
         return self.decoder.masks_of(tokens.unsqueeze(0), reshape(x, 1, -1, first.out_channels))[0]
 
-    def coarse(self, tokens: Tensor, image: Factored, pixels: Tensor) -> Tensor:
-        """Every fourth row and column of :meth:`upscale`'s logits: ``[P, M, H, H]``."""
+    def coarse(self, tokens: Tensor, image: Attended, pixels: Tensor, places: Tensor) -> Tensor:
+        """Every fourth row and column of :meth:`upscale`'s logits: ``[P, M, H, H]``. ``pixels`` are those by tile."""
         weight, bias = self.decoder.first_child()
-        x = self._through(weight, bias, image, pixels[..., : self.decoder.dim // 4])
-        return self.decoder.coarse_of(tokens.unsqueeze(0), reshape(x, 1, -1, self.decoder.dim // 4))[0]
-
-    def _through(self, weight: Tensor, bias: Tensor, image: Factored, pixels: Tensor) -> Tensor:
-        """The image through a layer that has made ``pixels`` of the base: ``[P, L, out]``."""
         bias = bias + weight @ self.second.norm4.bias
-        own = image.weights.transpose(-2, -1) @ (image.vectors @ weight.T)
-        return (own + pixels) * image.scale.transpose(-2, -1) + bias
+        own, hyper = image.vectors @ weight.T, self.decoder.hyper(tokens.unsqueeze(0))[0]
+        tiles = []
+        for number in range(self.merging.tiles):
+            x = image.weights[number].transpose(-2, -1) @ own + pixels[number]
+            x = self.decoder.coarse_pixels(x * image.scale[number].transpose(-2, -1) + bias)
+            tiles.append(hyper @ x.transpose(-2, -1))
+        size = self.decoder.embedding_size
+        return reshape(torch.cat(tiles, -1).index_select(-1, places), 0, -1, size, size)
 
-    def _split(self, terms: Tensor) -> tuple[list[Tensor], tuple[Tensor, ...]]:
-        """The shared projections ``[1, h, d, L]`` and the sums of squares ``[1, 1, L]``."""
-        look = self.last
-        width = look.heads * look.head_dim
-        parts = torch.split(terms, [width] * SHARED_TERMS + [1] * 3, 1)
-        shared = [reshape(part, 1, look.heads, look.head_dim, self.pixels) for part in parts[:SHARED_TERMS]]
-        return shared, parts[SHARED_TERMS:]
+    def _untiled(self, x: Tensor) -> Tensor:
+        """``[n, P, t, c]`` → ``[P, L, c]``."""
+        return reshape(x.transpose(0, 1), 0, self.merging.tokens, -1)
+
+    def _split(self, terms: Tensor, values: Tensor) -> list[_Tile]:
+        heads, width = self.last.heads, self.last.head_dim
+        left = self.merging.merged
+        tiles = []
+        for key, value in zip(torch.split(terms, 1), torch.split(values, 1), strict=True):
+            parts = torch.split(key, [heads * width] * KEY_TERMS + [1] * 3, 1)
+            keys = [reshape(part, 1, heads, width, self.merging.tile) for part in parts[:KEY_TERMS]]
+            fours = min(max(left, 0), self.merging.tile)
+            left -= fours
+            count = torch.cat((torch.full((fours,), math.log(4)), torch.zeros(self.merging.tile - fours)))
+            own = torch.split(value, [heads] * VALUE_TERMS, 1)
+            tiles.append(_Tile(keys, own, parts[KEY_TERMS:], count if fours else None))
+        return tiles
+
+    def _first_look(self, tokens: Tensor, tiles: Sequence[_Tile]) -> Tensor:
+        """All prompts see the same here, so they are one long row of tokens."""
+        look = self.first.cross_attn_token_to_image
+        query = reshape(self._query(look, tokens).transpose(0, 1), 1, look.heads, -1, look.head_dim)
+        parts = []
+        for tile in tiles:
+            top, chances, total = _chances(query @ tile.keys[0], tile.count)
+            parts.append((top, total, chances @ tile.values[0]))
+        tops, totals, seen = (torch.stack(each) for each in zip(*parts, strict=True))
+        seen = (seen * _shares(tops, totals)).sum(0)
+        seen = reshape(seen, look.heads, -1, self.tokens, look.head_dim).transpose(0, 1)
+        return self._out(look, seen, look.v_proj.bias)
 
     def _split_heads(self, attention: Attention, x: Tensor) -> Tensor:
         """``[P, n, h·d]`` → ``[P, h, n, d]``."""
@@ -218,81 +338,85 @@ class PromptTerms(_Blocks):
         query: Tensor = self._split_heads(attention, attention.q_proj(tokens)) * attention.scale
         return query
 
-    def _bias(self, attention: Attention) -> Tensor:
-        return attention.q_proj.bias.reshape(attention.heads, attention.head_dim, 1)
-
     def _all(self, x: Tensor) -> Tensor:
-        """``[P, h, T, L]`` → ``[P, h·T, L]``."""
-        return reshape(x, 0, -1, self.pixels)
+        """``[P, h, T, t]`` → ``[P, h·T, t]``."""
+        return reshape(x, 0, -1, self.merging.tile)
 
-    def _vectors(self, attention: Attention, value: Tensor) -> Tensor:
-        """What ``value`` ``[P, h, T, d]`` adds to the image, less its mean: ``[P, h·T, C]``."""
-        return reshape(value @ _centred(_outwards(attention)), 0, -1, attention.dim)
+    def _ask(self, query: Tensor, projection: nn.Linear, vectors: _Vectors) -> _Scores:
+        own = self._split_heads(self.last, _vectors(vectors, projection))
+        own = query @ own.transpose(-2, -1)
+        return _Scores(query, own.flatten(1, 2))
 
-    def _fixed(self, projection: nn.Linear, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """A projection of what is the same for all images, as the terms are: ``[1, h, d, L]``."""
-        found = projection.weight @ x.T
-        if bias is not None:
-            found = found + bias[:, None]
-        return found.reshape(1, self.last.heads, self.last.head_dim, self.pixels)
+    def _scores(self, asked: _Scores, image: _Image, tile: _Tile, key: int) -> Tensor:
+        """Against all tokens of a ``tile`` ``[P, h·T, t]``; its term ``key`` is the base's, the next one is not
+        scaled."""
+        own = asked.own @ image.weights + self._all(asked.query @ tile.keys[key])
+        return own * image.scale + self._all(asked.query @ tile.keys[key + 1])
 
-    def _own(self, attention: Attention, projection: nn.Linear, image: Factored) -> Tensor:
-        """A projection of the prompt's own vectors: ``[P, h, J, d]``."""
-        return self._split_heads(attention, image.vectors @ projection.weight.T)
-
-    def _scores(self, query: Tensor, projection: nn.Linear, image: Factored, base: Tensor, fixed: Tensor) -> Tensor:
-        """``query`` ``[P, h, T, d]`` against all image tokens: ``[P, h·T, L]``."""
-        own = query @ self._own(self.last, projection, image).transpose(-2, -1)
-        own = reshape(own, 0, self.last.heads * self.tokens, -1)
-        return (own @ image.weights + self._all(query @ base)) * image.scale + self._all(query @ fixed)
+    def _part(self, asked: _Scores, image: _Image, tile: _Tile, key: int, value: int) -> tuple[Tensor, ...]:
+        """A ``tile``'s part in what tokens see: the top score and the total of the chances, ``[P, h·T, 1]``, the base's
+        values ``[P, h, T, d]`` and the weights that they see ``[P, J, h·T]``, both by chances that don't add up to 1
+        yet."""
+        top, chances, total = _chances(self._scores(asked, image, tile, key), tile.count)
+        chances = chances * image.scale
+        seen = reshape(chances, 0, self.last.heads, -1, self.merging.tile) @ tile.values[value]
+        return top, total, seen, image.weights @ chances.transpose(-2, -1)
 
     def _look(
-        self,
-        attention: Attention,
-        tokens: Tensor,
-        image: Factored,
-        base: list[Tensor],
-        shift: Tensor,
-        positions: Tensor,
+        self, attention: Attention, parts: Sequence[tuple[Tensor, ...]], vectors: _Vectors, shift: Tensor
     ) -> Tensor:
-        """Tokens look at the image: ``[P, T, C]``. ``base`` are the terms of keys and values; ``shift`` ``[C]`` is in
-        every image token beside what ``image`` says."""
-        query = self._query(attention, tokens)
-        fixed = self._fixed(attention.k_proj, shift + positions)
-        chances = self._scores(query, attention.k_proj, image, base[0], fixed).softmax(-1) * image.scale
-        heads = (0, attention.heads, self.tokens, -1)
-        seen = reshape(chances, *heads) @ base[1].transpose(-2, -1)
-        mixed = reshape(chances @ image.weights.transpose(-2, -1), *heads)
-        seen = seen + mixed @ self._own(attention, attention.v_proj, image)
-        return self._seen(attention, seen, attention.v_proj.weight @ shift + attention.v_proj.bias)
+        """What tokens see of all tiles: ``[P, T, C]``. ``shift`` ``[C]`` is in every image token beside what
+        :class:`_Image` says."""
+        tops, totals, seen, mixed = (torch.stack(each) for each in zip(*parts, strict=True))
+        shares = _shares(tops, totals)
+        seen = (seen * reshape(shares, 0, 0, attention.heads, -1, 1)).sum(0)
+        mixed = reshape((mixed * shares.transpose(-2, -1)).sum(0), 0, 0, attention.heads, -1).permute(0, 2, 3, 1)
+        own = self._split_heads(attention, _vectors(vectors, attention.v_proj))
+        seen = seen + mixed @ own
+        return self._out(attention, seen, attention.v_proj.weight @ shift + attention.v_proj.bias)
 
-    def _seen(self, attention: Attention, seen: Tensor, bias: Tensor) -> Tensor:
+    def _out(self, attention: Attention, seen: Tensor, bias: Tensor) -> Tensor:
         merged = reshape(seen.transpose(1, 2), 0, -1, attention.heads * attention.head_dim)
         return cast("Tensor", attention.out_proj(merged + bias))
 
     def _written(
-        self,
-        image: Factored,
-        value: Tensor,
-        weights: Tensor,
-        again: Tensor,
-        base: list[Tensor],
-        squares: tuple[Tensor, ...],
-    ) -> Factored:
-        """After the second block has added ``weights`` ``[P, h·T, L]`` of the values ``again`` to the ``image``, whose
-        vectors were made of ``value``, and has normalised it."""
-        offset = _centred(self.offset())
-        mine = self._vectors(self.second.cross_attn_image_to_token, again)
-        own = _centred(image.vectors)
-        vectors = torch.cat((own, mine, own[:, :1] * 0 + offset), 1)
+        self, image: _Image, weights: Tensor, twice: tuple[Tensor, Tensor], gram: Tensor, tile: _Tile
+    ) -> _Image:
+        """After the second block has added ``weights`` ``[P, h·T, t]`` of its values to the ``image``, and has
+        normalised it. ``twice`` both blocks' values; ``gram`` the products of all vectors."""
         inverse = image.scale.reciprocal()
         weights = weights * inverse
-        every = Factored(image.scale, torch.cat((image.weights, weights, inverse), 1), vectors)
-        products = (vectors @ vectors.transpose(-2, -1)) @ every.weights
-        total = (every.weights * products).sum(-2, keepdim=True) + squares[0] + squares[1] * inverse * 2
-        total = total + (image.weights * self._all((value * 2) @ base[0])).sum(-2, keepdim=True)
-        total = total + (weights * self._all((again * 2) @ base[1])).sum(-2, keepdim=True)
-        return every.normed(total * (1 / self.decoder.dim), self.second.norm4)
+        every = torch.cat((image.weights, weights, inverse), 1)
+        total = (every * (gram @ every)).sum(-2, keepdim=True) + tile.squares[1] + tile.squares[2] * inverse * 2
+        for own, values, key in ((image.weights, twice[0], 7), (weights, twice[1], 8)):
+            total = total + (own * self._all(values @ tile.keys[key])).sum(-2, keepdim=True)
+        return self._normed(_Image(image.scale, every), total, self.second.norm4)
+
+    def _normed(self, image: _Image, total: Tensor, norm: nn.LayerNorm) -> _Image:
+        """After ``norm``, but for its weight and bias. ``total`` ``[P, 1, t]``: of squares of the base with what is
+        added to it, before its scale."""
+        squares = image.scale * image.scale * total * (1 / self.decoder.dim)
+        return _Image(image.scale * (squares + norm.eps).sqrt().reciprocal(), image.weights)
+
+
+def _chances(scores: Tensor, count: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """The top of ``scores`` ``[..., t]``, the chances' relation to it and the total of these; tokens have as many as
+    they stand for."""
+    if count is not None:
+        scores = scores + count
+    top = scores.amax(-1, keepdim=True)
+    chances = (scores - top).exp()
+    return top, chances, chances.sum(-1, keepdim=True)
+
+
+def _shares(tops: Tensor, totals: Tensor) -> Tensor:
+    """What each tile's sums over chances count for in the whole: ``[n, ..., 1]``, as the arguments."""
+    factors = (tops - tops.amax(0)).exp()
+    return factors * (totals * factors).sum(0).reciprocal()
+
+
+def _gram(vectors: Tensor) -> Tensor:
+    return vectors @ vectors.transpose(-2, -1)
 
 
 def _alone(attention: nn.Module, query: Tensor, value: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ class MaskDecoder(nn.Module):
         _, norm, _, second, _ = cast("_Upscaling", tuple(self.output_upscaling))
         x = F.gelu(norm(x))
         x = reshape(F.gelu(_children(second, x)), 0, -1, 16 * size * size, self.dim // 8)
-        logits = reshape(self._hyper(tokens) @ x.transpose(-2, -1), 0, -1, size, size, 2, 2, 2, 2)
+        logits = reshape(self.hyper(tokens) @ x.transpose(-2, -1), 0, -1, size, size, 2, 2, 2, 2)
         logits = logits.permute(0, 1, 2, 4, 6, 3, 5, 7)
         return reshape(logits, 0, -1, self.masks, 4 * size, 4 * size)
 
@@ -93,12 +93,15 @@ class MaskDecoder(nn.Module):
                 :meth:`first_child`.
         """
         size = self.embedding_size
+        x = reshape(self.coarse_pixels(x), 0, -1, size * size, self.dim // 8)
+        return reshape(self.hyper(tokens) @ x.transpose(-2, -1), 0, -1, self.masks, size, size)
+
+    def coarse_pixels(self, x: Tensor) -> Tensor:
+        """What :meth:`coarse_of` makes of ``x`` ``[..., C/4]`` before the masks: ``[..., C/8]``."""
         _, norm, _, second, _ = cast("_Upscaling", tuple(self.output_upscaling))
         # Of the second layer's four the last: a pixel in the middle of the 4 × 4.
         weight = child_weight(second)[-second.out_channels :]
-        x = F.gelu(F.linear(F.gelu(norm(x)), weight, second.bias))
-        x = reshape(x, 0, -1, size * size, self.dim // 8)
-        return reshape(self._hyper(tokens) @ x.transpose(-2, -1), 0, -1, self.masks, size, size)
+        return F.gelu(F.linear(F.gelu(norm(x)), weight, second.bias))
 
     def first_child(self) -> tuple[Tensor, Tensor]:
         """Weight ``[C/4, C]`` and bias ``[C/4]`` of the first layer for the first of its four pixels."""
@@ -106,7 +109,8 @@ class MaskDecoder(nn.Module):
         bias = torch.zeros(first.out_channels) if first.bias is None else first.bias
         return child_weight(first)[: first.out_channels], bias
 
-    def _hyper(self, tokens: Tensor) -> Tensor:
+    def hyper(self, tokens: Tensor) -> Tensor:
+        """Mask tokens ``[I, P, M, C]`` → what each mask is of the last layer's channels, ``[I, P, M, C/8]``."""
         return torch.stack([mlp(tokens[:, :, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], 2)
 
 

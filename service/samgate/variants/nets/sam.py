@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samgate.variants.nets.factored import Factored, ImageTerms, PromptTerms
+from samgate.variants.merging import Merging
+from samgate.variants.nets.factored import Attended, ImageTerms, PromptTerms
 from samgate.variants.nets.layers import reshape
 from samgate.variants.nets.mask_decoder import MaskDecoder
 from samgate.variants.nets.prompt_encoder import PromptEncoder
@@ -128,15 +129,19 @@ class ScoresGraph(DecoderGraph):
 class TermsGraph(nn.Module):
     """What SegEvery needs of an image beside its prompts; see :mod:`samgate.variants.nets.factored`."""
 
-    def __init__(self, sam: Sam) -> None:
+    def __init__(self, sam: Sam, merging: Merging | None = None) -> None:
         super().__init__()
         self.prompts = sam.prompt_encoder
-        self.terms = ImageTerms(sam.mask_decoder)
+        self.terms = ImageTerms(sam.mask_decoder, merging)
 
-    def forward(self, image_embedding: Tensor) -> tuple[Tensor, Tensor]:
-        """Embedding ``[1, C, H, H]`` → ``image_terms`` ``[1, n, H²]`` and ``image_pixels`` ``[1, H², C]``."""
+    def forward(self, image_embedding: Tensor) -> tuple[Tensor, ...]:
+        """Embedding ``[1, C, H, H]`` → ``image_terms``, ``image_values``, ``image_coarse``, ``image_places`` and
+        ``image_pixels`` as :class:`~samgate.variants.nets.factored.ImageTerms` has them."""
         image = image_embedding.flatten(2).transpose(1, 2) + self.prompts.no_mask()
-        return self.terms(image, self.prompts.pe_layer.grid(self.prompts.embedding_size))  # type: ignore[no-any-return]
+        terms, values, coarse, pixels, places = self.terms(
+            image, self.prompts.pe_layer.grid(self.prompts.embedding_size)
+        )
+        return terms, values, coarse, places, pixels
 
 
 class AttendGraph(nn.Module):
@@ -145,31 +150,37 @@ class AttendGraph(nn.Module):
     Args:
         sam: the loaded network.
         points: K of every prompt.
+        merging: of image tokens; half of the blocks, if it isn't given.
     """
 
-    def __init__(self, sam: Sam, points: int) -> None:
+    def __init__(self, sam: Sam, points: int, merging: Merging | None = None) -> None:
         super().__init__()
         self.prompts = sam.prompt_encoder
         self.decoder = sam.mask_decoder
-        self.terms = PromptTerms(sam.mask_decoder, 1 + sam.mask_decoder.masks + points)
+        self.terms = PromptTerms(sam.mask_decoder, 1 + sam.mask_decoder.masks + points, merging)
 
     def forward(
-        self, image_terms: Tensor, image_pixels: Tensor, point_coords: Tensor, point_labels: Tensor
+        self,
+        image_terms: Tensor,
+        image_values: Tensor,
+        image_coarse: Tensor,
+        image_places: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
     ) -> tuple[Tensor, ...]:
         """
         Args:
-            image_terms, image_pixels: of :class:`TermsGraph`.
+            image_terms, image_values, image_coarse, image_places: of :class:`TermsGraph`.
             point_coords, point_labels: as those of :class:`DecoderGraph` with I = 1.
 
         Returns:
             what :class:`ScoresGraph` does, mask tokens ``[P, M, C]``, and the image tokens as
-            :class:`~samgate.variants.nets.factored.Factored` has them: scale, weights and vectors.
+            :class:`~samgate.variants.nets.factored.Attended` has them: scale, weights and vectors.
         """
         prompt = self.decoder.prompt(self.prompts.points(point_coords, point_labels))[0]
-        positions = self.prompts.pe_layer.grid(self.prompts.embedding_size)
-        tokens, image = self.terms.attend(image_terms, prompt, positions)
-        tokens, ious = self.decoder.ends(tokens.unsqueeze(0))
-        coarse = self.terms.coarse(tokens[0], image, image_pixels)
+        image = self.terms.attend(image_terms, image_values, prompt)
+        tokens, ious = self.decoder.ends(image.tokens.unsqueeze(0))
+        coarse = self.terms.coarse(tokens[0], image, image_coarse, image_places)
         return ious, coarse.unsqueeze(0), tokens[0], image.scale, image.weights, image.vectors
 
 
@@ -178,6 +189,7 @@ class UpscaleGraph(AttendGraph):
 
     def forward(  # type: ignore[override]
         self,
+        image_places: Tensor,
         image_pixels: Tensor,
         mask_tokens: Tensor,
         token_scale: Tensor,
@@ -190,11 +202,12 @@ class UpscaleGraph(AttendGraph):
         Args:
             prompts: int32 ``[U]``, which of the P prompts.
             chosen: int32 ``[S, 2]``, a place among ``prompts`` and a mask token, for each mask that is wanted.
-            image_pixels, mask_tokens, token_scale, token_weights, token_vectors: as they came.
+            image_places, image_pixels, mask_tokens, token_scale, token_weights, token_vectors: as they came.
 
         Returns:
             low-res logits ``[S, 4H, 4H]``.
         """
-        image = Factored(token_scale, token_weights, token_vectors).of(prompts)
-        masks = self.terms.upscale(mask_tokens[prompts], image, image_pixels)
+        tokens = mask_tokens[prompts]
+        image = Attended(tokens, token_scale[:, prompts], token_weights[:, prompts], token_vectors[prompts])
+        masks = self.terms.upscale(tokens, image, image_pixels, image_places)
         return masks.flatten(0, 1)[chosen[:, 0] * self.decoder.masks + chosen[:, 1]]
