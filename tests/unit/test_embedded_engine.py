@@ -38,13 +38,17 @@ def attend(inputs: Inputs) -> list[NDArray[Any]]:
     """Masks are worth their point's x, tenths less each; its tokens are what they are worth."""
     assert inputs["point_coords"].shape == (1, EVERYTHING_PROMPTS, 2, 2)
     ious = (inputs["point_coords"][0, :, 0, 0, None] - np.arange(4, dtype=np.float32) / 10).astype(np.float32)
-    return [ious[None], ious[None, ..., None, None], ious, ious, ious, ious]
+    return [ious[None], ious[None, ..., None, None], ious, ious[None], ious[None], ious]
 
 
 def upscale(inputs: Inputs) -> list[NDArray[Any]]:
     """Masks of one pixel, what they are worth."""
-    places, tokens = inputs["chosen"].T
-    return [inputs["mask_tokens"][inputs["prompts"][places], tokens][:, None, None]]
+    tokens = inputs["mask_tokens"]
+    assert tokens.shape == (1, 4)
+    assert all(
+        np.array_equal(inputs[f"token_{name}"].reshape(1, 4), tokens) for name in ("scale", "weights", "vectors")
+    )
+    return [tokens[..., None, None] + np.zeros((4, 4), np.float32)]
 
 
 def better(ious: FloatArray, coarse: FloatArray) -> IntArray:

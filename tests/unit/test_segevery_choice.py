@@ -89,8 +89,8 @@ def test_a_doubtful_mask_takes_no_other_ones_place() -> None:
 def test_masks_that_passed_the_filters_take_the_place_of_worse_ones() -> None:
     made = choice()
     told, coarse = prompts(disc(100, 90, 40), disc(200, 90, 30), ious=(0.9, 0.9))
-    made.made(disc(101, 90, 40)[None], np.array([0.95], np.float32))
-    made.made(disc(201, 90, 30)[None], np.array([0.89], np.float32))
+    made.made(disc(101, 90, 40)[None], np.array([0.95], np.float32), np.array([True]))
+    made.made(disc(201, 90, 30)[None], np.array([0.89], np.float32), np.array([True]))
     assert made.choose(told, coarse, POINTS).tolist() == [[1, 1]]
 
 

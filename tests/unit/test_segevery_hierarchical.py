@@ -70,12 +70,33 @@ def coords(chunks: list[Chunk]) -> FloatArray:
 @pytest.mark.parametrize("limit", [5, 64])
 def test_the_points_are_tinysams(name: str, limit: int) -> None:
     scene = SCENES[name]
-    sampler = HierarchicalSampler(HierarchicalParameters(), scene.size, SPEC)
+    sampler = HierarchicalSampler(HierarchicalParameters(covering_stages=1), scene.size, SPEC)
     _, chunks = run(sampler, scene, limit)
     coarse, fine = literal(scene)
-    assert np.allclose(coords(chunks), coarse + fine, atol=1e-3)
+    found = coords(chunks)
     assert len(coarse) == 64
+    assert np.allclose(found[:64], coarse, atol=1e-3)
     assert 0 < len(fine) <= 960
+    assert np.allclose(sorted(found[64:].tolist()), sorted(fine), atol=1e-3)
+
+
+def test_stage_two_goes_from_coarse_to_fine_and_leaves_out_what_it_covers() -> None:
+    """The disc lies amid four coarse points, where stage two begins: none of the points around that are asked again."""
+    disc = (50, 37, 28)
+    scene = Scene((300, 400), [disc], slope=12)
+
+    def on_it(points: FloatArray) -> int:
+        return int(np.count_nonzero(np.hypot(*(points - disc[:2]).T) < disc[2] - 2))
+
+    strict, every = run(HierarchicalSampler(HierarchicalParameters(covering_stages=1), scene.size, SPEC), scene, 8)
+    sampler = HierarchicalSampler(HierarchicalParameters(), scene.size, SPEC)
+    results, chunks = run(sampler, scene, 8)
+    assert [(one.area, one.predicted_iou) for one in results] == [(one.area, one.predicted_iou) for one in strict]
+    points = coords(chunks)
+    assert points[64].tolist() == [49, 36.75]
+    assert (on_it(points[:64]), on_it(points[64:])) == (0, 1)
+    assert on_it(coords(every)) > 15
+    assert sampler.prompts_total == sampler.prompts_done == len(points)
 
 
 def test_masks_of_both_stages_are_told_once_each() -> None:

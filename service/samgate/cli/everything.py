@@ -53,6 +53,11 @@ _GRID: tuple[tuple[str, Callable[[str], Callable[[str], float]], str], ...] = (
 _OTHERS: tuple[tuple[str, Callable[[str], Callable[[str], float]], str], ...] = (
     ("high_score_thresh", output.number, "hierarchical: logits above which masks cover points (default 8.5)"),
     ("coarse_factor", partial(output.whole_number, least=1), "hierarchical: spacing of its first grid (default 4)"),
+    (
+        "covering_stages",
+        partial(output.whole_number, least=1),
+        "hierarchical: 1 if only masks of its first grid cover points (default 2)",
+    ),
     ("conf", _share, "object_aware, auto: least confidence of an object (default 0.4)"),
     ("iou", _share, "object_aware, auto: box IoU above which the less confident of two is dropped (default 0.9)"),
     ("max_detections", partial(output.whole_number, least=1), "object_aware, auto: most objects (default 300)"),

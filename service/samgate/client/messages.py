@@ -61,6 +61,7 @@ class EverythingOptions(GridOptions, total=False):
 
     high_score_thresh: float
     coarse_factor: int
+    covering_stages: int
     conf: float
     iou: float
     max_detections: int

@@ -67,7 +67,7 @@ def graphs_key(spec: VariantSpec, weights_sha256: str) -> str:
     sizes = (spec.input_size, spec.prompt_size, spec.embedding_shape, spec.low_res_size)
     tokens = (spec.single_mask_token, spec.multimask_tokens)
     digest.update(repr((spec.network, sizes, tokens, spec.pixel_mean, spec.pixel_std)).encode())
-    sources = (_PACKAGE / "compile" / "export.py", _PACKAGE / "variants" / "graphs.py")
+    sources = (_PACKAGE / name for name in ("compile/export.py", "variants/graphs.py", "variants/merging.py"))
     for source in (*sorted((_PACKAGE / "variants" / "nets").glob("*.py")), *sources):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]

@@ -138,14 +138,10 @@ def _ranked(
         terms = dict(zip(TERMS, graphs["terms"]({"image_embedding": inputs["image_embedding"]}), strict=True))
         prompts = {name: inputs[name] for name in ("point_coords", "point_labels")}
         scores, _, *state = graphs["attend"]({name: terms[name] for name in TERMS[:-1]} | prompts)
-        every = np.argwhere(np.ones(masks.shape[:2])).astype(np.int32)
-        asked = {name: terms[name] for name in TERMS[-2:]} | {
-            "prompts": np.arange(len(masks), dtype=np.int32),
-            "chosen": every,
-        }
         names = ("mask_tokens", "token_scale", "token_weights", "token_vectors")
-        (found,) = graphs["upscale"](asked | dict(zip(names, state, strict=True)))
-        yield "upscale", best(found.reshape(masks.shape)[:, tokens], scores[0][:, tokens])
+        asked = {name: terms[name] for name in TERMS[-2:]} | dict(zip(names, state, strict=True))
+        (found,) = graphs["upscale"](asked)
+        yield "upscale", best(found[:, tokens], scores[0][:, tokens])
 
 
 def best(masks: FloatArray, ious: FloatArray) -> FloatArray:

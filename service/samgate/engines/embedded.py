@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import pairwise
@@ -51,8 +51,8 @@ class Decoder:
 
 @dataclass(frozen=True, slots=True)
 class LoadedGraphs:
-    """The graphs of one variant, ready to run. Of ``attend``, which takes EVERYTHING_PROMPTS prompts and lends what it
-    finds, ``whole`` is the first of the parts."""
+    """The graphs of one variant, ready to run. ``attend`` takes EVERYTHING_PROMPTS prompts, and its ``whole`` is the
+    first of its parts; ``upscale`` takes one prompt. Both lend what they find."""
 
     encoder: Graph
     decoder: Decoder
@@ -60,6 +60,16 @@ class LoadedGraphs:
     terms: Graph
     attend: Decoder
     upscale: Decoder
+
+
+@dataclass(frozen=True, slots=True)
+class _Attended:
+    """Prompts after ``attend``: int32 ``chosen`` ``[S, 2]`` of their masks, predicted ``ious`` ``[P, M]``, and what
+    ``upscale`` needs of each prompt of which a mask is chosen."""
+
+    chosen: IntArray
+    ious: FloatArray
+    states: list[dict[str, NDArray[Any]]]
 
 
 class EmbeddedEngine:
@@ -112,36 +122,46 @@ class EmbeddedEngine:
 
         def run() -> Survivors:
             terms = self._terms(embedding)
-            found = [
-                self._some(terms, _slice(prompts, 1, start, min(start + step, count)), start, choose)
+            parts = [
+                self._attend(terms, _slice(prompts, 1, start, min(start + step, count)), choose)
                 for start in range(0, count, step)
             ]
-            masks, chosen, ious = (_joined(parts, 0) for parts in zip(*found, strict=True))
-            return Survivors(masks, chosen, ious)
+            chosen = np.concatenate([part.chosen + np.array([start * step, 0]) for start, part in enumerate(parts)])
+            chosen = chosen.astype(np.int32, copy=False)
+            states = [state for part in parts for state in part.states]
+            return Survivors(self._masks(terms, states, chosen), chosen, _joined([part.ious for part in parts], 0))
 
         return await self._run(self._decoding, run)
 
-    def _some(
-        self, terms: Terms, prompts: Prompts, first: int, choose: Choose
-    ) -> tuple[FloatArray, IntArray, FloatArray]:
-        """Masks, which they are, counting from ``first``, and predicted IoU for no more ``prompts`` than there is room
-        for at once. On the decoder's thread."""
-        graphs = self._graphs
-        parts = [part for _, part in divide([terms["image_pixels"]], prompts, len(graphs.attend.parts))]
+    def _attend(self, terms: Terms, prompts: Prompts, choose: Choose) -> _Attended:
+        """No more ``prompts`` than there is room for at once, on the decoder's thread."""
+        attend = self._graphs.attend
+        parts = [part for _, part in divide([terms["image_pixels"]], prompts, len(attend.parts))]
         counts = [part.coords.shape[1] for part in parts]
         shared = {name: terms[name] for name in _ATTENDING}
-        attended = graphs.attend.run([shared | _prompts(_padded(part)) for part in parts], self._beside)
-        # What the graph lends: only these two leave its place.
+        lent = attend.run([shared | _prompts(_padded(part)) for part in parts], self._beside)
         ious, coarse = (
-            _joined([one[index][:, :count] for one, count in zip(attended, counts, strict=True)], 1)[0]
+            _joined([one[index][:, :count] for one, count in zip(lent, counts, strict=True)], 1)[0]
             for index in range(2)
         )
         chosen = choose(ious, coarse)
-        calls = list(_upscaling(terms, [one[2:] for one in attended], counts, chosen))
-        masks = [made[0] for made in graphs.upscale.run(calls, self._beside)] if calls else []
+        whose = [(one[2:], prompt) for one, count in zip(lent, counts, strict=True) for prompt in range(count)]
+        states = [_state(*whose[prompt]) for prompt in np.unique(chosen[:, 0])]
+        return _Attended(chosen, ious.copy(), states)
+
+    def _masks(self, terms: Terms, states: Sequence[dict[str, NDArray[Any]]], chosen: IntArray) -> FloatArray:
+        """Those that are ``chosen``, int32 ``[S, 2]``, of prompts whose ``states`` these are: ``[S, 4H, 4H]``."""
+        upscale, shared = self._graphs.upscale, {name: terms[name] for name in _UPSCALING}
         size = 4 * math.isqrt(terms["image_pixels"].shape[1])
-        made = _joined(masks, 0) if masks else np.empty((0, size, size), np.float32)
-        return made, (chosen + np.array([first, 0])).astype(np.int32), ious.copy()
+        masks, made = np.empty((len(chosen), size, size), np.float32), 0
+        tokens = [chosen[chosen[:, 0] == prompt, 1] for prompt in np.unique(chosen[:, 0])]
+        at_once = max(1, len(upscale.parts))
+        for start in range(0, len(states), at_once):
+            lent = upscale.run([shared | state for state in states[start : start + at_once]], self._beside)
+            for one, wanted in zip(lent, tokens[start : start + at_once], strict=True):
+                masks[made : made + len(wanted)] = one[0][0, wanted]
+                made += len(wanted)
+        return masks
 
     def _terms(self, embedding: FloatArray) -> Terms:
         """On the decoder's thread."""
@@ -219,8 +239,15 @@ def _prompts(prompts: Prompts) -> dict[str, NDArray[Any]]:
     return {"point_coords": prompts.coords, "point_labels": prompts.labels}
 
 
-_ATTENDING = TERMS[:-1]
+_ATTENDING, _UPSCALING = TERMS[:-1], TERMS[-2:]
 _ATTENDED = ("mask_tokens", "token_scale", "token_weights", "token_vectors")
+_PROMPT_AXES = (0, 1, 1, 0)
+
+
+def _state(attended: Sequence[NDArray[Any]], prompt: int) -> dict[str, NDArray[Any]]:
+    """What ``upscale`` needs of one ``prompt``, copied."""
+    arrays = zip(_ATTENDED, attended, _PROMPT_AXES, strict=True)
+    return {name: array.take([prompt], axis) for name, array, axis in arrays}
 
 
 def _padded(prompts: Prompts) -> Prompts:
@@ -231,26 +258,6 @@ def _padded(prompts: Prompts) -> Prompts:
     return Prompts(
         *(np.concatenate([x, np.repeat(x[:, -1:], missing, axis=1)], axis=1) for x in (prompts.coords, prompts.labels))
     )
-
-
-def _upscaling(
-    terms: Terms, attended: Sequence[Sequence[NDArray[Any]]], counts: Sequence[int], chosen: IntArray
-) -> Iterator[dict[str, NDArray[Any]]]:
-    """A call for each part of which masks are ``chosen``: int32 ``[S, 2]``, ordered by prompts, which count on from
-    part to part, each of ``counts`` prompts."""
-    first = 0
-    for state, count in zip(attended, counts, strict=True):
-        own = chosen[(chosen[:, 0] >= first) & (chosen[:, 0] < first + count)]
-        if len(own):
-            wanted, place = np.unique(own[:, 0] - first, return_inverse=True)
-            places = np.stack([place.reshape(-1), own[:, 1]], axis=1)
-            yield {
-                **{name: terms[name] for name in TERMS[-2:]},
-                **dict(zip(_ATTENDED, state, strict=True)),
-                "prompts": wanted.astype(np.int32),
-                "chosen": places.astype(np.int32),
-            }
-        first += count
 
 
 def _joined(arrays: Sequence[NDArray[Any]], axis: int) -> NDArray[Any]:

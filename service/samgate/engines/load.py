@@ -82,10 +82,10 @@ def load_embedded(spec: VariantSpec, settings: EngineSettings, report: Callable[
     )
     runtime = cast("Runtime", importlib.import_module(f"samgate.engines.{name}"))
 
-    def decoder(graph: GraphName) -> Decoder:
+    def decoder(graph: GraphName, size: int | None = None, lend: bool = False) -> Decoder:
         file, hint = graphs.files[graph], graphs.hints[graph]
-        whole = runtime.load_graph(file, hint, threads)
-        return Decoder(whole, runtime.load_side_by_side(file, hint, threads) if threads > 1 else ())
+        whole = runtime.load_graph(file, hint, threads, size, lend)
+        return Decoder(whole, runtime.load_side_by_side(file, hint, threads, size, lend) if threads > 1 else ())
 
     attend = runtime.load_side_by_side(
         graphs.files["attend"], graphs.hints["attend"], threads, EVERYTHING_PROMPTS, lend=True
@@ -97,7 +97,7 @@ def load_embedded(spec: VariantSpec, settings: EngineSettings, report: Callable[
         masked_decoder=decoder("masked_decoder"),
         terms=runtime.load_graph(graphs.files["terms"], graphs.hints["terms"], threads),
         attend=Decoder(attend[0], attend),
-        upscale=decoder("upscale"),
+        upscale=decoder("upscale", 1, lend=True),
     )
     return EmbeddedEngine(runtime.NAME, graphs.plan, loaded, capacity)
 

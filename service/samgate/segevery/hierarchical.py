@@ -5,10 +5,12 @@ A coarse grid first; then, of the fine grid, only the neighbours that no confide
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 
 from samgate.domain import BoolArray, FloatArray, Frame, Survivors
 from samgate.segevery.coverage import Coverage
@@ -21,17 +23,21 @@ from samgate.variants.spec import VariantSpec
 
 @dataclass(slots=True)
 class _Refinement:
-    """Stage two of a crop: ``points`` float32 ``[n, 2]`` that may be decoded, and which are covered."""
+    """Stage two of a crop: ``points`` float32 ``[n, 2]`` that may be decoded, which are covered, and the places of
+    those that are ``left``, None before stage two; ``taken`` were handed out."""
 
     points: FloatArray
     coverage: Coverage
+    left: NDArray[np.intp] | None = None
+    taken: int = 0
 
 
 class HierarchicalSampler(GridSampler):
     """A :class:`~samgate.segevery.sampler.Sampler`; crops are worked on one by one, each in two stages.
 
     Differs from TinySAM's code where that fails: with nothing left for stage two, the masks of stage one are all; in
-    images so small that neighbours are the point itself, these are left out.
+    images so small that neighbours are the point itself, these are left out. And, with two ``covering_stages``, points
+    that a mask of stage two covers by then are left out, too; those amid four coarse points go first.
     """
 
     def __init__(self, parameters: HierarchicalParameters, size: tuple[int, int], spec: VariantSpec) -> None:
@@ -49,26 +55,35 @@ class HierarchicalSampler(GridSampler):
         self._refinements[crop] = _Refinement(points, Coverage(points, frame, self._parameters.high_score_thresh))
 
     def next(self, crop: Crop, limit: int) -> Chunk | None:
-        """The coarse grid; once all of it was added, what it leaves uncovered."""
+        """The coarse grid; once all of it was added, what is uncovered by then."""
+        chunk = super().next(crop, limit)
+        if chunk is not None:
+            return chunk
         with self._lock:
-            state = self._states[crop]
-            refine = self._refinements.get(crop) if state.done == len(crop.points) else None
-            if refine is not None:
-                self._know(crop, refine.points[~refine.coverage.covered()])
-                del self._refinements[crop]
-        return super().next(crop, limit)
+            state, fine = self._states[crop], self._refinements[crop]
+            if fine.left is None:
+                if state.done < len(crop.points):
+                    return None
+                fine.left = np.flatnonzero(~fine.coverage.covered())
+            elif self._parameters.covering_stages > 1:
+                fine.left = fine.left[~fine.coverage.covered()[fine.left]]
+            taken, fine.left = fine.left[:limit], fine.left[limit:]
+            fine.taken += len(taken)
+            state.total = len(crop.points) + fine.taken + len(fine.left)
+        return Chunk(crop, fine.points[taken]) if len(taken) else None
 
     def add(self, chunk: Chunk, survivors: Survivors) -> None:
         """See :meth:`Sampler.add`. Masks of stage two go before equally good ones of stage one, as TinySAM's do."""
-        refine = self._refinements.get(chunk.crop)
-        stable = self._harvest.add(chunk, self._frame(chunk.crop), survivors, rank=1 if refine is not None else 0)
-        if refine is not None:
+        refine = self._refinements[chunk.crop]
+        first = refine.left is None
+        stable = self._harvest.add(chunk, self._frame(chunk.crop), survivors, rank=1 if first else 0)
+        if first or self._parameters.covering_stages > 1:
             refine.coverage.add(survivors.masks[stable])
         self._added(chunk)
 
     def finish_crop(self, crop: Crop) -> None:
         """As the grid's; stage two must have been asked for."""
-        if crop in self._refinements:
+        if self._refinements[crop].left is None:
             raise ValueError(f"crop {crop.box}: stage two was not asked for")
         super().finish_crop(crop)
 
@@ -82,15 +97,15 @@ def neighbours(coarse: FloatArray, size: tuple[int, int], fine: int, factor: int
         fine: points along one side of the fine grid; side // fine pixels are one step.
         factor: as many steps lie between two coarse points.
 
-    With a factor of 4, offsets are −1, 0, 1 and 2 steps along each axis: coarse point by coarse point, those of up to
-    one step first, then two to the right, then two down, then both. Duplicates, and the coarse points, are left out.
+    With a factor of 4, offsets are −1, 0, 1 and 2 steps along each axis: first those that halve the grid's spacing, the
+    ones amid four coarse points before the ones between two, then all others, which halve it again. Duplicates, and the
+    coarse points, are left out.
     """
     height, width = size
     step = np.array([width // fine, height // fine], dtype=np.float32)
     reach = range(-((factor - 1) // 2), factor // 2 + 1)
-    last = reach[-1]
-    offsets = sorted(product(reach, reach), key=lambda offset: (offset[0] == last) + 2 * (offset[1] == last))
-    points = (coarse[:, None] + np.array(offsets, dtype=np.float32) * step).reshape(-1, 2)
+    offsets = sorted(product(reach, reach), key=lambda offset: (-math.gcd(*offset), offset.count(0)))
+    points = (np.array(offsets, dtype=np.float32)[:, None] * step + coarse).reshape(-1, 2)
     points = points[_inside(points, size)]
     known = np.concatenate([coarse, points])
     _, first = np.unique(known, axis=0, return_index=True)

@@ -77,16 +77,23 @@ class GridParameters:
 
 @dataclass(frozen=True, slots=True)
 class HierarchicalParameters:
-    """Names, defaults and meaning are those of TinySAM's ``SamHierarchicalMaskGenerator``; ``grid`` is its fine grid,
-    and its filters. Raises :class:`InvalidArgument` as :class:`GridParameters` does (``hierarchical.<name>``)."""
+    """Names, defaults and meaning are those of TinySAM's ``SamHierarchicalMaskGenerator``, but for
+    ``covering_stages``; ``grid`` is its fine grid, and its filters. Raises :class:`InvalidArgument` as
+    :class:`GridParameters` does (``hierarchical.<name>``)."""
 
     grid: GridParameters = field(default_factory=GridParameters)
     high_score_thresh: float = 8.5
-    """A mask of stage one covers where its logits are above."""
+    """A mask covers where its logits are above."""
     coarse_factor: int = 4
     """Stage one has ``points_per_side`` / this points a side."""
+    covering_stages: int = 2
+    """Whose masks cover points: 1 is TinySAM's; with 2 those of stage two as well, as soon as they are found."""
 
-    LIMITS: ClassVar[Mapping[str, tuple[float, float]]] = {"high_score_thresh": (-100, 100), "coarse_factor": (1, 16)}
+    LIMITS: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "high_score_thresh": (-100, 100),
+        "coarse_factor": (1, 16),
+        "covering_stages": (1, 2),
+    }
 
     def __post_init__(self) -> None:
         check_limits("hierarchical", self, self.LIMITS)

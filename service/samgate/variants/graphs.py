@@ -102,7 +102,6 @@ def graph_specs(spec: VariantSpec) -> dict[GraphName, GraphSpec]:
         TensorSpec("token_weights", "float32", (merging.tiles, "P", rows, merging.tile)),
         TensorSpec("token_vectors", "float32", ("P", rows, channels)),
     )
-    chosen = (TensorSpec("prompts", "int32", ("U",)), TensorSpec("chosen", "int32", ("S", 2)))
     shapes = spec.shapes
     graphs = (
         GraphSpec(
@@ -122,10 +121,10 @@ def graph_specs(spec: VariantSpec) -> dict[GraphName, GraphSpec]:
         ),
         GraphSpec(
             "upscale",
-            (*terms[-2:], *attended, *chosen),
-            (TensorSpec("masks", "float32", ("S", low_res, low_res)),),
+            (*terms[-2:], *attended),
+            (TensorSpec("low_res_masks", "float32", ("P", masks, low_res, low_res)),),
             None,
-            tuple({**shape, "U": shape["P"], "S": shape["P"]} for shape in shapes.everything),
+            shapes.everything,
         ),
         GraphSpec("scores", (embedding(1), *prompts(1, EVERYTHING_POINTS)), scores, None, shapes.everything),
     )

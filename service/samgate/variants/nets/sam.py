@@ -195,19 +195,14 @@ class UpscaleGraph(AttendGraph):
         token_scale: Tensor,
         token_weights: Tensor,
         token_vectors: Tensor,
-        prompts: Tensor,
-        chosen: Tensor,
     ) -> Tensor:
         """
         Args:
-            prompts: int32 ``[U]``, which of the P prompts.
-            chosen: int32 ``[S, 2]``, a place among ``prompts`` and a mask token, for each mask that is wanted.
-            image_places, image_pixels, mask_tokens, token_scale, token_weights, token_vectors: as they came.
+            image_places, image_pixels, mask_tokens, token_scale, token_weights, token_vectors: as they came, of all
+                prompts or of some.
 
         Returns:
-            low-res logits ``[S, 4H, 4H]``.
+            low-res logits ``[P, M, 4H, 4H]`` of all mask tokens.
         """
-        tokens = mask_tokens[prompts]
-        image = Attended(tokens, token_scale[:, prompts], token_weights[:, prompts], token_vectors[prompts])
-        masks = self.terms.upscale(tokens, image, image_pixels, image_places)
-        return masks.flatten(0, 1)[chosen[:, 0] * self.decoder.masks + chosen[:, 1]]
+        image = Attended(mask_tokens, token_scale, token_weights, token_vectors)
+        return self.terms.upscale(mask_tokens, image, image_pixels, image_places)
