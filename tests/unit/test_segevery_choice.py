@@ -94,6 +94,15 @@ def test_masks_that_passed_the_filters_take_the_place_of_worse_ones() -> None:
     assert made.choose(told, coarse, POINTS).tolist() == [[1, 1]]
 
 
+def test_a_doubtful_mask_that_failed_is_not_made_again() -> None:
+    made = choice()
+    doubtful, sure, other = disc(100, 90, 40.4, 1.6), disc(100, 90, 40.4, 20), disc(110, 90, 40.4, 1.6)
+    told, coarse = prompts(doubtful, sure, other, ious=(0.97, 0.9, 0.9))
+    assert made.choose(told, coarse, POINTS).tolist() == [[0, 1], [1, 1], [2, 1]]
+    made.made(disc(100.2, 90, 40.4, 1.5)[None], np.array([0.8], np.float32), np.array([False]))
+    assert made.choose(told, coarse, POINTS).tolist() == [[1, 1], [2, 1]]
+
+
 def test_samples_of_the_padding_do_not_count() -> None:
     # Of 640 × 480 pixels the image fills 192 of 256 rows; this disc is outside of it but for its edge.
     below = disc(128, 215, 30)
