@@ -89,18 +89,9 @@ def test_a_doubtful_mask_takes_no_other_ones_place() -> None:
 def test_masks_that_passed_the_filters_take_the_place_of_worse_ones() -> None:
     made = choice()
     told, coarse = prompts(disc(100, 90, 40), disc(200, 90, 30), ious=(0.9, 0.9))
-    made.made(disc(101, 90, 40)[None], np.array([0.95], np.float32), np.array([True]))
-    made.made(disc(201, 90, 30)[None], np.array([0.89], np.float32), np.array([True]))
+    made.made(disc(101, 90, 40)[None], np.array([0.95], np.float32))
+    made.made(disc(201, 90, 30)[None], np.array([0.89], np.float32))
     assert made.choose(told, coarse, POINTS).tolist() == [[1, 1]]
-
-
-def test_a_doubtful_mask_that_failed_is_not_made_again() -> None:
-    made = choice()
-    doubtful, sure, other = disc(100, 90, 40.4, 1.6), disc(100, 90, 40.4, 20), disc(110, 90, 40.4, 1.6)
-    told, coarse = prompts(doubtful, sure, other, ious=(0.97, 0.9, 0.9))
-    assert made.choose(told, coarse, POINTS).tolist() == [[0, 1], [1, 1], [2, 1]]
-    made.made(disc(100.2, 90, 40.4, 1.5)[None], np.array([0.8], np.float32), np.array([False]))
-    assert made.choose(told, coarse, POINTS).tolist() == [[1, 1], [2, 1]]
 
 
 def test_samples_of_the_padding_do_not_count() -> None:

@@ -7,8 +7,7 @@ the mask is there in full, at a small part of its cost. Whatever is in doubt is 
 * masks whose stability is below the threshold by more than samples of it scatter: by 0.8 / √samples, which 2 of 437
   stable masks of six photographs were;
 * masks of which a better one is known already, with the same box as NMS has it and nearly the same pixels. Greedy NMS
-  would make an exception where that better one loses to a third which the mask itself hardly overlaps;
-* masks whose stability is in doubt, of which one with the same samples but for a few was made and did not pass.
+  would make an exception where that better one loses to a third which the mask itself hardly overlaps.
 """
 
 from __future__ import annotations
@@ -26,8 +25,6 @@ STEP, FIRST = 4, 1
 """Rows and columns of low-res logits that coarse ones have: each ``STEP``-th from ``FIRST`` on."""
 SAME_MASK = 0.8
 """IoU of two masks' samples above which one is taken for the other where their boxes agree."""
-SAME_FAILURE = 0.95
-"""The same, for a mask in doubt and one that was made and failed: their stabilities differ little."""
 _SCATTER = 0.8
 
 
@@ -71,7 +68,6 @@ class Choice:
         self._parameters = parameters
         self._threshold = mask_threshold
         self._known = _Known()
-        self._failed = _Known()
         self._lock = Lock()
 
     def choose(self, ious: FloatArray, coarse: FloatArray, min_ious: FloatArray) -> IntArray:
@@ -92,25 +88,21 @@ class Choice:
         surely = (stability - scatter >= least) | (least <= 0)
         here = _measured(samples > self._threshold, ious[good[:, 0], good[:, 1]])
         with self._lock:
-            known, failed = self._known, self._failed
+            known = self._known
         taken: list[int] = []
         for index in possible[np.argsort(-here.ious[possible], kind="stable")].tolist():
-            if not surely[index] and self._is_in(here, index, failed, -np.inf, SAME_FAILURE):
-                continue
-            if not self._is_in(here, index, known, here.ious[index], SAME_MASK):
+            if not self._is_in(here, index, known):
                 taken.append(index)
                 if surely[index]:
                     known = known.with_(here, np.array([index]))
         return np.asarray(good[sorted(taken)], dtype=np.int32)
 
-    def made(self, masks: FloatArray, ious: FloatArray, passed: BoolArray) -> None:
-        """``masks`` float32 ``[n, 256, 256]``, predicted ``ious`` float32 ``[n]``: whether they have ``passed`` all
-        filters, bool ``[n]``."""
+    def made(self, masks: FloatArray, ious: FloatArray) -> None:
+        """``masks`` float32 ``[n, 256, 256]``, predicted ``ious`` float32 ``[n]``, have passed all filters."""
         if len(masks):
             more = _measured(self._samples(coarse_of(masks)) > self._threshold, ious)
             with self._lock:
-                self._known = self._known.with_(more, np.flatnonzero(passed))
-                self._failed = self._failed.with_(more, np.flatnonzero(~passed))
+                self._known = self._known.with_(more, np.arange(len(masks)))
 
     def _samples(self, coarse: FloatArray) -> FloatArray:
         """Those that lie on the image: ``[n, h, w]``."""
@@ -127,17 +119,17 @@ class Choice:
         found = (inner / np.maximum(outer, 1)).astype(np.float32)
         return found, np.where(outer > 0, _SCATTER / np.sqrt(np.maximum(outer, 1)), 1.0).astype(np.float32)
 
-    def _is_in(self, masks: _Known, index: int, known: _Known, least_iou: float, same: float) -> bool:
-        """Whether one that is ``known``, of at least ``least_iou``, is the ``same`` by its samples' IoU."""
+    def _is_in(self, masks: _Known, index: int, known: _Known) -> bool:
+        """Whether a better one that is ``known`` is the same."""
         area = int(masks.areas[index])
         if not area or not len(known.ious):
             return False
-        better = np.flatnonzero(known.ious >= least_iou)
+        better = np.flatnonzero(known.ious >= masks.ious[index])
         alike = better[_box_ious(masks.boxes[index], known.boxes[better]) > self._parameters.box_nms_thresh]
         if not len(alike):
             return False
         shared = np.bitwise_count(known.bits[alike] & masks.bits[index]).sum(axis=1, dtype=np.int64)
-        return bool((shared > same * (known.areas[alike] + area - shared)).any())
+        return bool((shared > SAME_MASK * (known.areas[alike] + area - shared)).any())
 
 
 def _measured(masks: BoolArray, ious: FloatArray) -> _Known:

@@ -67,10 +67,7 @@ class Harvest:
         found, kept, stable = filter_chunk(
             survivors, chunk.points, frame, chunk.crop.box, self._size, self._parameters, self._mask_threshold
         )
-        passed = np.zeros(len(survivors.masks), np.bool_)
-        passed[kept] = True
-        predicted = survivors.ious[survivors.kept[:, 0], survivors.kept[:, 1]]
-        self._choices[chunk.crop].made(survivors.masks, predicted, passed)
+        self._choices[chunk.crop].made(survivors.masks[kept], found.predicted_ious)
         with self._lock:
             finds = self._finds[chunk.crop]
             finds.parts.append(found)
