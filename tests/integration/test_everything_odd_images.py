@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -11,7 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from samgate.api.local import local_gateway
 from samgate.client import Client
+from samgate.config import Settings
+from samgate.variants.detectors import DETECTORS
+from samgate.weights.pull_detector import pull_detector
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -82,6 +87,29 @@ def test_every_strategy_answers(client: Client, strategy: str, odd: Odd) -> None
             for one in answer.masks
         ]
         assert max(ious) > 0.9
+
+
+@pytest.fixture(scope="module")
+def detecting(installed: None, shared_data: Path) -> Iterator[Client]:
+    """A gateway with YOLOX-Nano."""
+    pull_detector(DETECTORS["yolox-nano"], from_file=shared_data / "weights" / "yolox_nano.onnx")
+    with local_gateway(Settings(detector="yolox-nano")) as target, Client(target, retries=0) as connected:
+        yield connected
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: odd.name)
+def test_a_detector_answers(detecting: Client, odd: Odd) -> None:
+    answer = detecting.everything(odd.png, strategy="object_aware", timeout_s=200)
+    assert answer.size == odd.pixels.shape[:2]
+    assert answer.complete
+    assert len(answer.masks) == answer.prompts_done
+    assert answer.info.timings.detect_ms > 0
+
+
+def test_a_detectors_boxes_become_masks(detecting: Client, shared_data: Path) -> None:
+    answer = detecting.everything((shared_data / "media" / "dogs.jpg").read_bytes(), strategy="object_aware", conf=0.2)
+    assert 1 < len(answer.masks) == answer.prompts_done < 100
+    assert max(one.mask.area for one in answer.masks) > 20_000
 
 
 def test_crops_of_a_small_image(client: Client) -> None:

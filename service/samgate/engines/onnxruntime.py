@@ -40,7 +40,10 @@ def load_graph(
 
     # Sessions may be called by several threads at once; one of one thread runs on its caller's.
     def run(inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        return cast("list[NDArray[Any]]", session.run(None, dict(inputs)))
+        try:
+            return cast("list[NDArray[Any]]", session.run(None, dict(inputs)))
+        except Exception as error:  # ONNX Runtime's have no base of their own
+            raise RuntimeError(str(error)) from error
 
     return run
 
