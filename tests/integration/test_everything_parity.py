@@ -21,12 +21,12 @@ from samgate.config import EngineSettings, Settings
 GOLDEN = sorted((Path(__file__).resolve().parents[1] / "parity" / "golden").glob("everything_*.json"))
 SAME_IOU = 0.9
 FOUND, PAIRED, EXTRA = 0.92, 0.86, 0.07
-"""Of upstream's masks, how many are found, and how many by a mask of their own; and of these, how many more there may be.
+"""Of upstream's masks, how many are found, and how many by one of their own; and how many more there may be.
 
-Measured: 38, 21, 46, 58 and 25 of 41, 22, 47, 58 and 25 found, 37, 19, 46, 56 and 23 by one of their own, and 3 too many
-in the third. Upstream also keeps masks that are another of its masks but for a few pixels far off, since their boxes
-differ: these aren't made. Without merged tokens (:mod:`samgate.variants.merging`) it was 40, 22, 47, 58, 25; 39, 21, 47,
-56, 23; and none too many."""
+Measured: 38, 21, 46, 58 and 25 of 41, 22, 47, 58 and 25 found, 37, 19, 46, 56 and 23 by one of their own, and 3 too
+many in the third. Upstream also keeps masks that are another of its masks but for a few pixels far off, since their
+boxes differ: these aren't made. Without merged tokens (:mod:`samgate.variants.merging`) it was 40, 22, 47, 58, 25; 39,
+21, 47, 56, 23; and one too many."""
 
 
 @pytest.fixture(scope="module")
