@@ -26,6 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import cast
 
 import torch
@@ -45,12 +46,7 @@ def _centred(x: Tensor) -> Tensor:
 
 
 class _Blocks(nn.Module):
-    """The decoder's parts by the roles they play here, and what of them is the same for all images.
-
-    ``first_outwards`` and ``second_outwards`` ``[h, d, C]`` are what the values of the image's attention to tokens
-    become in the image, the first's as the second norm sees it; ``offset`` ``[C]`` is what the second block adds to
-    every image token beside that.
-    """
+    """The decoder's parts by the roles they play here, and what of them is the same for all images."""
 
     def __init__(self, decoder: MaskDecoder, merging: Merging | None = None) -> None:
         super().__init__()
@@ -64,7 +60,7 @@ class _Blocks(nn.Module):
         self.merging = merging or Merging.half(decoder.embedding_size)
 
     def outwards(self, block: TwoWayBlock) -> Tensor:
-        """Of ``block``, centred: ``[h, d, C]``."""
+        """What values of the image's attention to tokens become in the image, in ``block``, centred: ``[h, d, C]``."""
         attention = block.cross_attn_image_to_token
         out = attention.out_proj.weight.reshape(attention.dim, attention.heads, -1).permute(1, 2, 0)
         return _centred(out)
@@ -76,6 +72,26 @@ class _Blocks(nn.Module):
     def offset(self) -> Tensor:
         """What the second block adds to every image token: the first norm's bias and its own output bias, ``[C]``."""
         return self.first.norm4.bias + self.second.cross_attn_image_to_token.out_proj.bias
+
+
+class _Key(IntEnum):
+    """What of the image scores and squares are made of, in the order that ``terms`` has them.
+
+    The tokens look at the image three times, and it is written to twice. ``…_FIXED`` is what the image's scale leaves
+    alone: the shift of a norm and the positions.
+    """
+
+    FIRST_LOOK = 0
+    FIRST_WRITE = 1
+    FIRST_WRITTEN = 2
+    SECOND_LOOK = 3
+    SECOND_LOOK_FIXED = 4
+    SECOND_WRITE = 5
+    SECOND_WRITE_FIXED = 6
+    FIRST_WRITTEN_AGAIN = 7
+    SECOND_WRITTEN = 8
+    LAST_LOOK = 9
+    LAST_LOOK_FIXED = 10
 
 
 class ImageTerms(_Blocks):
@@ -101,19 +117,20 @@ class ImageTerms(_Blocks):
         placed = image + positions
         shift = positions + first.norm4.bias
         write, rewrite = first.cross_attn_image_to_token, second.cross_attn_image_to_token
-        keys = [
-            F.linear(placed, first.cross_attn_token_to_image.k_proj.weight),
-            F.linear(placed, write.q_proj.weight, write.q_proj.bias),
-            F.linear(based, self.outwards(first).flatten(0, 1)),
-            F.linear(scaled, second.cross_attn_token_to_image.k_proj.weight),
-            F.linear(shift, second.cross_attn_token_to_image.k_proj.weight),
-            F.linear(scaled, rewrite.q_proj.weight),
-            F.linear(shift, rewrite.q_proj.weight, rewrite.q_proj.bias),
-            F.linear(again, _centred(self.normed()).flatten(0, 1)),
-            F.linear(again, self.outwards(second).flatten(0, 1)),
-            F.linear(ended, last.k_proj.weight),
-            F.linear(positions + second.norm4.bias, last.k_proj.weight),
-        ]
+        by_key = {
+            _Key.FIRST_LOOK: F.linear(placed, first.cross_attn_token_to_image.k_proj.weight),
+            _Key.FIRST_WRITE: F.linear(placed, write.q_proj.weight, write.q_proj.bias),
+            _Key.FIRST_WRITTEN: F.linear(based, self.outwards(first).flatten(0, 1)),
+            _Key.SECOND_LOOK: F.linear(scaled, second.cross_attn_token_to_image.k_proj.weight),
+            _Key.SECOND_LOOK_FIXED: F.linear(shift, second.cross_attn_token_to_image.k_proj.weight),
+            _Key.SECOND_WRITE: F.linear(scaled, rewrite.q_proj.weight),
+            _Key.SECOND_WRITE_FIXED: F.linear(shift, rewrite.q_proj.weight, rewrite.q_proj.bias),
+            _Key.FIRST_WRITTEN_AGAIN: F.linear(again, _centred(self.normed()).flatten(0, 1)),
+            _Key.SECOND_WRITTEN: F.linear(again, self.outwards(second).flatten(0, 1)),
+            _Key.LAST_LOOK: F.linear(ended, last.k_proj.weight),
+            _Key.LAST_LOOK_FIXED: F.linear(positions + second.norm4.bias, last.k_proj.weight),
+        }
+        keys = [by_key[key] for key in _Key]
         keys += [x.sum(-1, keepdim=True) for x in (based.square(), again.square(), again * self.offset())]
         values = [
             F.linear(image, first.cross_attn_token_to_image.v_proj.weight),
@@ -165,6 +182,10 @@ class ImageTerms(_Blocks):
         places = places.reshape(half, half, 2, 2).permute(0, 2, 1, 3).reshape(-1)
         image, positions = left.chunk(2, -1)
         return image, positions, places.to(torch.int32)
+
+
+_VALUES = (_Key.FIRST_LOOK, _Key.SECOND_LOOK, _Key.LAST_LOOK)
+"""Looks, in the order of their values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,12 +265,12 @@ class PromptTerms(_Blocks):
         asked = self._ask(self._query(look, tokens + prompt), look.k_proj, vectors)
         images, parts = [], []
         for tile in tiles:
-            weights = self._all((key @ tile.keys[1]).softmax(-2))
-            products = self._all(twice @ tile.keys[2]) + gram @ weights
+            weights = self._all((key @ tile.keys[_Key.FIRST_WRITE]).softmax(-2))
+            products = self._all(twice @ tile.keys[_Key.FIRST_WRITTEN]) + gram @ weights
             image = _Image(torch.ones(1), weights)
             image = self._normed(image, (weights * products).sum(-2, keepdim=True) + tile.squares[0], first.norm4)
             images.append(image)
-            parts.append(self._part(asked, image, tile, 3, 1))
+            parts.append(self._part(asked, image, tile, _Key.SECOND_LOOK))
         tokens = second.norm2(tokens + self._look(look, parts, vectors, first.norm4.bias))
         tokens = second.norm3(tokens + second.mlp(tokens))
 
@@ -267,10 +288,12 @@ class PromptTerms(_Blocks):
         asked = self._ask(self._query(last, tokens + prompt), last.k_proj, vectors)
         ends, parts = [], []
         for tile, image in zip(tiles, images, strict=True):
-            scores = reshape(self._scores(written, image, tile, 5), 0, write.heads, -1, self.merging.tile)
+            scores = reshape(
+                self._scores(written, image, tile, _Key.SECOND_WRITE), 0, write.heads, -1, self.merging.tile
+            )
             image = self._written(image, self._all(scores.softmax(-2)), both, gram, tile)
             ends.append(image)
-            parts.append(self._part(asked, image, tile, 9, 2))
+            parts.append(self._part(asked, image, tile, _Key.LAST_LOOK))
         tokens = self.last_norm(tokens + self._look(last, parts, vectors, second.norm4.bias))
         scale, weights = torch.stack([image.scale for image in ends]), torch.stack([image.weights for image in ends])
         return Attended(tokens, scale, weights, _vectors(vectors))
@@ -323,8 +346,8 @@ class PromptTerms(_Blocks):
         query = reshape(self._query(look, tokens).transpose(0, 1), 1, look.heads, -1, look.head_dim)
         parts = []
         for tile in tiles:
-            top, chances, total = _chances(query @ tile.keys[0], tile.count)
-            parts.append((top, total, chances @ tile.values[0]))
+            top, chances, total = _chances(query @ tile.keys[_Key.FIRST_LOOK], tile.count)
+            parts.append((top, total, chances @ tile.values[_VALUES.index(_Key.FIRST_LOOK)]))
         tops, totals, seen = (torch.stack(each) for each in zip(*parts, strict=True))
         seen = (seen * _shares(tops, totals)).sum(0)
         seen = reshape(seen, look.heads, -1, self.tokens, look.head_dim).transpose(0, 1)
@@ -347,19 +370,19 @@ class PromptTerms(_Blocks):
         own = query @ own.transpose(-2, -1)
         return _Scores(query, own.flatten(1, 2))
 
-    def _scores(self, asked: _Scores, image: _Image, tile: _Tile, key: int) -> Tensor:
+    def _scores(self, asked: _Scores, image: _Image, tile: _Tile, key: _Key) -> Tensor:
         """Against all tokens of a ``tile`` ``[P, h·T, t]``; its term ``key`` is the base's, the next one is not
         scaled."""
         own = asked.own @ image.weights + self._all(asked.query @ tile.keys[key])
         return own * image.scale + self._all(asked.query @ tile.keys[key + 1])
 
-    def _part(self, asked: _Scores, image: _Image, tile: _Tile, key: int, value: int) -> tuple[Tensor, ...]:
+    def _part(self, asked: _Scores, image: _Image, tile: _Tile, key: _Key) -> tuple[Tensor, ...]:
         """A ``tile``'s part in what tokens see: the top score and the total of the chances, ``[P, h·T, 1]``, the base's
         values ``[P, h, T, d]`` and the weights that they see ``[P, J, h·T]``, both by chances that don't add up to 1
         yet."""
         top, chances, total = _chances(self._scores(asked, image, tile, key), tile.count)
         chances = chances * image.scale
-        seen = reshape(chances, 0, self.last.heads, -1, self.merging.tile) @ tile.values[value]
+        seen = reshape(chances, 0, self.last.heads, -1, self.merging.tile) @ tile.values[_VALUES.index(key)]
         return top, total, seen, image.weights @ chances.transpose(-2, -1)
 
     def _look(
@@ -388,7 +411,10 @@ class PromptTerms(_Blocks):
         weights = weights * inverse
         every = torch.cat((image.weights, weights, inverse), 1)
         total = (every * (gram @ every)).sum(-2, keepdim=True) + tile.squares[1] + tile.squares[2] * inverse * 2
-        for own, values, key in ((image.weights, twice[0], 7), (weights, twice[1], 8)):
+        for own, values, key in (
+            (image.weights, twice[0], _Key.FIRST_WRITTEN_AGAIN),
+            (weights, twice[1], _Key.SECOND_WRITTEN),
+        ):
             total = total + (own * self._all(values @ tile.keys[key])).sum(-2, keepdim=True)
         return self._normed(_Image(image.scale, every), total, self.second.norm4)
 
