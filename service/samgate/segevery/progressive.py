@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samgate.domain import FloatArray, Frame, IntArray, Survivors, least_ious
+from samgate.segevery.aop import filled, to_image
+from samgate.segevery.confidence import confident_positions
 from samgate.segevery.coverage import Coverage
 from samgate.segevery.crops import Crop
 from samgate.segevery.generator import GridSampler
-from samgate.segevery.parameters import GridParameters
+from samgate.segevery.parameters import AopParameters, GridParameters
 from samgate.segevery.sampler import Chunk
 from samgate.variants.spec import VariantSpec
 
@@ -24,11 +26,12 @@ _COARSE_SIDE = 4
 class ProgressiveSampler(GridSampler):
     """A :class:`~samgate.segevery.sampler.Sampler` for the prompts of the grid, from coarse to fine.
 
-    ``boxes`` go first, then the coarse stage: a grid of 4 × 4 to 8 × 8 of the points. Then what lies between, at
-    twice the density each time; points that a mask covers already with high logits, which would most probably find that
-    mask again, go last. All filters are the grid's, for the masks of boxes as well, and nothing is left out in the end:
-    without boxes, the masks are those of :class:`GridSampler`, but that which near-duplicates aren't made depends on
-    the order (:mod:`samgate.segevery.choice`).
+    ``boxes`` go first, then the points of the grid that are nearest to where the embedding promises masks
+    (:mod:`samgate.segevery.confidence`, as the strategy ``aop`` has it), then a grid of 4 × 4 to 8 × 8 of the points,
+    then what lies between, at twice the density each time; points that a mask covers already with high logits, which
+    would most probably find that mask again, go last. All filters are the grid's, for the masks of boxes as well, and
+    nothing is left out in the end: without boxes, the masks are those of :class:`GridSampler`, but that which
+    near-duplicates aren't made depends on the order (:mod:`samgate.segevery.choice`).
 
     Args:
         parameters: grid, crops and thresholds.
@@ -63,9 +66,13 @@ class ProgressiveSampler(GridSampler):
         """See :meth:`Sampler.open_crop`."""
         super().open_crop(crop, frame, embedding)
         self._coverages[crop] = Coverage(crop.points, frame, COVERED)
+        confident = confident_positions(filled(embedding, frame), AopParameters())
+        first = nearest(to_image(confident, embedding.shape[-1], frame), crop)
+        left = self._left[crop]
+        self._left[crop] = np.concatenate([first, left[~np.isin(left, first)]])
 
     def next(self, crop: Crop, limit: int) -> Chunk | None:
-        """Boxes, then points that aren't covered, coarse to fine, then those that are."""
+        """Boxes, then points that aren't covered, confident ones first, then coarse to fine; then those that are."""
         with self._lock:
             boxes = self._boxes[crop]
             if len(boxes):
@@ -92,6 +99,15 @@ class ProgressiveSampler(GridSampler):
         stable = self._harvest.add(chunk, self._frame(chunk.crop), survivors, rank=1 if boxes else 0)
         self._coverages[chunk.crop].add(survivors.masks[stable])
         self._added(chunk)
+
+
+def nearest(points: FloatArray, crop: Crop) -> NDArray[np.intp]:
+    """The places in ``crop``'s grid that ``points`` float32 ``[n, 2]`` are nearest to, each once, in their order."""
+    side, (height, width) = round(math.sqrt(len(crop.points))), crop.size
+    columns, rows = (points / np.array([width, height], np.float32) * side).astype(np.intp).clip(0, side - 1).T
+    places: NDArray[np.intp] = rows * side + columns
+    _, first = np.unique(places, return_index=True)
+    return places[np.sort(first)]
 
 
 def coarse_to_fine(side: int) -> NDArray[np.intp]:
