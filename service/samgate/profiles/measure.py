@@ -186,13 +186,11 @@ async def _probes(spec: VariantSpec, engine: Engine, effort: Effort, executor: E
         _Probe("encode", images, _encode(engine, _images(pixels, frame, images)), effort.encodes)
         for images in sizes(engine.capacity.max_images, effort.ladder)
     ]
-    for prompts in {
-        *sizes(engine.capacity.max_prompts, effort.ladder),
-        min(engine.capacity.together, engine.capacity.max_prompts),
-    }:
+    together = min(engine.capacity.together, engine.capacity.max_prompts)
+    for prompts in sorted({*sizes(engine.capacity.max_prompts, effort.ladder), together}):
         some = points[_spread(prompts, len(points))]
         found.append(_Probe("decode", prompts, _decode(spec, engine, embedding, some, frame), effort.calls))
-        if prompts >= min(engine.capacity.together, engine.capacity.max_prompts):
+        if prompts >= together:
             found.append(_Probe("survivors", prompts, _survivors(spec, engine, embedding, some, frame), effort.calls))
         found.append(_Probe("finish", prompts, _finish(spec, decoded, prompts, frame, executor), effort.calls))
     for megapixels in effort.megapixels:

@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from threading import Lock
 
-import numpy as np
-
 from samgate.domain import FloatArray, Frame, IntArray, Survivors, least_ious
 from samgate.segevery.crops import Crop, make_crops
 from samgate.segevery.harvest import Harvest
@@ -119,9 +117,3 @@ class GridSampler:
     def _added(self, chunk: Chunk) -> None:
         with self._lock:
             self._states[chunk.crop].done += len(chunk)
-
-    def _know(self, crop: Crop, points: FloatArray) -> None:
-        """``points`` float32 ``[n, 2]`` are to be decoded as well. Under the lock."""
-        state = self._states[crop]
-        state.points = np.concatenate([state.points, points])
-        state.total += len(points)

@@ -1,6 +1,6 @@
 """SegEvery in two stages: TinySAM's ``SamHierarchicalMaskGenerator`` (arXiv 2312.13789) without its model.
 
-A coarse grid first; then, of the fine grid, only the neighbours that no confident mask of the first stage covers.
+A coarse grid first; then, of the fine grid, only the neighbours that no confident mask covers by then.
 """
 
 from __future__ import annotations

@@ -74,8 +74,8 @@ def crop_layers(strategy: StrategySpec, parameters: StrategyParameters, size: Si
 
 
 def least_prompts(strategy: StrategySpec, parameters: StrategyParameters, size: Size) -> int:
-    """What has to be decoded for an answer that is of use, of a request that takes what it can get: as much as the
-    coarse stage of ``auto``."""
+    """What has to be decoded for an answer that is of use, of a request that takes what it can get: as many as the
+    coarsest grid of ``auto`` has points."""
     return min(strategy.prompts(parameters, size), coarse_count(parameters.grid.points_per_side))
 
 

@@ -90,7 +90,7 @@ class Gateway:
     async def everything(self, call: EverythingCall) -> AsyncGenerator[EverythingEvent, None]:
         """All masks of an image; see :func:`samgate.serving.everything.run_everything`. Raises as :meth:`segment`.
 
-        Of a call that takes what it can get in time, the scheduler is asked for the encodes and the coarse stage alone.
+        Of a call that takes what it can get in time, the scheduler is asked for the encodes and a few prompts alone.
         """
         strategy = call.spec
         if strategy.boxes is Boxes.NEEDED:

@@ -43,9 +43,4 @@ SAM_ISLANDS: tuple[Island, ...] = (
         origins=True,
         reason="(pixel − mean) / std, outside of the network proper: in bf16 the difference would lose the lowest bit",
     ),
-    Island(
-        name="threshold",
-        operators=("Greater",),
-        reason="predicted IoU against the caller's bound, which compares what it gets back in f32",
-    ),
 )
