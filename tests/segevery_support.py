@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from samgate.domain import FloatArray, Survivors
+from samgate.domain import Chosen, FloatArray, Survivors
 from samgate.imaging.preprocess import frame_of
 from samgate.segevery.crops import Crop
 from samgate.segevery.sampler import Chunk, EverythingResult, Sampler
@@ -16,6 +18,11 @@ SPEC = get_variant("mobilesam")
 NO_EMBEDDING = np.zeros((256, 64, 64), np.float32)
 Disc = tuple[float, float, float]
 """An object: x, y, radius."""
+
+
+def in_full(kept: NDArray[Any], coarse: FloatArray) -> Chosen:
+    """All of the masks ``kept`` ``[S, 2]``, to a decoder that says what they are coarsely."""
+    return Chosen(kept.astype(np.int32), np.ones((len(kept), *coarse.shape[2:]), np.bool_))
 
 
 class Scene:

@@ -78,8 +78,9 @@ class Prompt:
 class Survivors:
     """Those of P prompts' M masks each that were wanted.
 
-    ``masks`` float32 ``[S, 256, 256]`` logits; ``kept`` int32 ``[S, 2]``, the prompt and the mask token of each, in
-    that order; ``ious`` float32 ``[P, M]``, the predicted IoU of all masks.
+    ``masks`` float32 ``[S, 256, 256]`` logits, all over a block as in its known one where the others weren't needed;
+    ``kept`` int32 ``[S, 2]``, the prompt and the mask token of each, in that order; ``ious`` float32 ``[P, M]``, the
+    predicted IoU of all masks.
     """
 
     masks: FloatArray
@@ -87,10 +88,18 @@ class Survivors:
     ious: FloatArray
 
 
-Choose = Callable[[FloatArray, FloatArray], IntArray]
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The masks to make: ``kept`` int32 ``[S, 2]``, the prompt and the mask token of each, in that order; ``blocks``
+    bool ``[S, 64, 64]``, of which 4 × 4 logits each of them is needed, not just the one that is known."""
+
+    kept: IntArray
+    blocks: BoolArray
+
+
+Choose = Callable[[FloatArray, FloatArray], Chosen]
 """Which of P prompts' M masks to make: predicted IoU float32 ``[P, M]`` and every fourth row and column of the logits,
-float32 ``[P, M, 64, 64]`` → the prompt and the mask token of each, int32 ``[S, 2]`` in that order. The arrays are lent
-for the call alone."""
+float32 ``[P, M, 64, 64]``, from the second on. The arrays are lent for the call alone."""
 
 
 def least_ious(masks: int, tokens: Sequence[int], least: float) -> FloatArray:

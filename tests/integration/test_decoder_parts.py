@@ -17,6 +17,7 @@ from samgate.engines.base import Images, Prompts
 from samgate.engines.embedded import Decoder, EmbeddedEngine, LoadedGraphs
 from samgate.engines.load import load_embedded
 from samgate.variants import VARIANTS
+from segevery_support import in_full
 
 SPEC = VARIANTS["mobilesam"]
 TOLERANCE = 1e-4
@@ -50,7 +51,7 @@ def whole(engine: EmbeddedEngine) -> EmbeddedEngine:
 
 def better(least: float) -> Choose:
     """Masks that are predicted a higher IoU."""
-    return lambda ious, coarse: np.argwhere(ious > np.float32(least)).astype(np.int32)
+    return lambda ious, coarse: in_full(np.argwhere(ious > np.float32(least)), coarse)
 
 
 def far(found: NDArray[Any], expected: NDArray[Any]) -> float:

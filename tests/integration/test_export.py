@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from torch import Tensor
 from parity.cases import IMAGE_SIZE, VALID, Case
 from parity.weights import draw_pixels, draw_state
 from samgate.compile.export import OPSET, export_graph, load_network
-from samgate.variants.graphs import GRAPHS, TERMS, GraphName
+from samgate.engines.blocks import sketch
+from samgate.variants.graphs import GRAPHS, TERMS, GraphName, graph_specs
 from samgate.variants.merging import Merging
 from samgate.variants.mobilesam import SPEC
 from samgate.variants.nets.prompt_encoder import RandomPositions
@@ -38,6 +39,7 @@ STATE = Path(__file__).resolve().parents[1] / "parity" / "golden" / "mobilesam_s
 TENSORRT = tuple(name for name in GRAPHS if name not in ("terms", "attend", "upscale"))
 """It has no NonZero, whose output's shape depends on values."""
 TOLERANCE = 1e-4
+UPSCALING = [tensor.name for tensor in graph_specs(SPEC)["upscale"].inputs]
 
 Arrays = Mapping[str, NDArray[Any]]
 Runner = Callable[[Arrays], list[NDArray[np.float32]]]
@@ -135,8 +137,20 @@ def in_parts(network: Sam, merging: Merging | None, image: Arrays, asked: Arrays
     """Predicted IoU, coarse masks and masks."""
     terms = TermsGraph(network, merging)(*map(torch.tensor, image.values()))
     attended = AttendGraph(network, 2, merging)(*terms[:-1], *map(torch.tensor, asked.values()))
-    masks = UpscaleGraph(network, 2, merging)(*terms[-2:], *attended[2:])
-    return [value.numpy() for value in (*attended[:2], masks)]
+    upscale = UpscaleGraph(network, 2, merging)
+    masks = drawn(lambda part: upscale(*(torch.tensor(part[name]) for name in UPSCALING)).numpy(), terms, attended)
+    return [*(value.numpy() for value in attended[:2]), masks]
+
+
+def drawn(upscale: Callable[[Arrays], NDArray[Any]], terms: Sequence[Any], attended: Sequence[Any]) -> NDArray[Any]:
+    """All masks, all blocks of which are made: ``[P, M, 256, 256]``."""
+    by_name = {name: np.asarray(value) for name, value in zip(TERMS, terms, strict=True)}
+    arrays = [np.asarray(value) for value in attended]
+    masks = np.empty((*arrays[1].shape[1:3], 256, 256), np.float32)
+    for prompt, found in enumerate(masks):
+        whole = sketch(by_name, arrays, prompt, np.arange(len(found), dtype=np.int32), np.ones((1, 64, 64), np.bool_))
+        whole.finish([upscale(part.inputs) for part in whole.parts], found)
+    return masks
 
 
 @torch.inference_mode()
@@ -153,11 +167,10 @@ def test_masks_made_in_parts_are_the_decoders(network: Sam) -> None:
 def test_the_graphs_of_the_parts_are_their_modules(network: Sam, runners: dict[str, Runner]) -> None:
     _, image, asked = everything_case()
     expected = in_parts(network, None, image, asked)
-    terms = dict(zip(TERMS, runners["terms"](image), strict=True))
-    told, coarse, *state = runners["attend"]({name: terms[name] for name in TERMS[:-1]} | asked)
-    attended = dict(zip(("mask_tokens", "token_scale", "token_weights", "token_vectors"), state, strict=True))
-    (made,) = runners["upscale"]({name: terms[name] for name in TERMS[-2:]} | attended)
-    for ours, theirs in zip((told, coarse, made), expected, strict=True):
+    terms = runners["terms"](image)
+    attended = runners["attend"](dict(zip(TERMS[:-1], terms[:-1], strict=True)) | asked)
+    made = drawn(lambda part: runners["upscale"](part)[0], terms, attended)
+    for ours, theirs in zip((*attended[:2], made), expected, strict=True):
         assert difference(ours, theirs) <= TOLERANCE
 
 

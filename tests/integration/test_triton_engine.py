@@ -24,6 +24,7 @@ from samgate.engines.triton.load import endpoints, is_here
 from samgate.errors import CompileError, DeadlineExceeded, InvalidArgument, Unavailable
 from samgate.triton.server import TritonServer
 from samgate.variants.mobilesam import SPEC
+from segevery_support import in_full
 
 F32 = EngineSettings(name="auto", precision="f32")
 EMBEDDING_BYTES = 4 * 2**20
@@ -55,7 +56,7 @@ def soon() -> float:
 def least(iou: float) -> Choose:
     """Masks that are predicted better."""
     bounds = least_ious(SPEC.mask_tokens, SPEC.multimask_tokens, iou)
-    return lambda ious, coarse: np.argwhere(ious > bounds).astype(np.int32)
+    return lambda ious, coarse: in_full(np.argwhere(ious > bounds), coarse)
 
 
 def photographs(count: int) -> Images:
@@ -106,7 +107,7 @@ async def survivors(engine: Engine, embedding: FloatArray, threshold: float) -> 
         return await engine.survivors(embedding, asked, choose, soon())
     decoded = await engine.decode([embedding], asked, soon())
     masks, ious = decoded.low_res_masks[0], decoded.iou_predictions[0]
-    kept = choose(ious, masks[..., 1::4, 1::4])
+    kept = choose(ious, masks[..., 1::4, 1::4]).kept
     return Survivors(masks[kept[:, 0], kept[:, 1]], kept, ious)
 
 

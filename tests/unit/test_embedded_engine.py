@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from threading import Barrier, BrokenBarrierError
 from typing import Any
 
@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from samgate.domain import FloatArray, IntArray
+from samgate.domain import Choose, Chosen, FloatArray
 from samgate.engines.base import Capacity, Decoded, Prompts
 from samgate.engines.embedded import Decoder, EmbeddedEngine, LoadedGraphs, divide
 from samgate.errors import Unavailable
-from samgate.variants.graphs import EVERYTHING_PROMPTS, TERMS
+from samgate.variants.graphs import EVERYTHING_BLOCKS, EVERYTHING_PROMPTS, TERMS
 
 Inputs = Mapping[str, NDArray[Any]]
 PARTS = 2
@@ -34,27 +34,51 @@ def decode(inputs: Inputs) -> list[NDArray[Any]]:
     return [masks[..., None, None], masks]
 
 
+SIDE, TILE = 32, 256
+TERMS_OF_BLOCKS = {
+    "image_places": np.random.default_rng(1).permutation(SIDE**2).astype(np.int32),
+    "image_pixels": np.arange(SIDE**2, dtype=np.float32).reshape(1, -1, 1),
+}
+"""Blocks have their place as their pixels', and are anywhere among the tokens."""
+
+
 def attend(inputs: Inputs) -> list[NDArray[Any]]:
-    """Masks are worth their point's x, tenths less each; its tokens are what they are worth."""
+    """Masks are worth their point's x, tenths less each; tokens and vectors are what they are worth, and the image's
+    scale and weights what prompt and token it is."""
     assert inputs["point_coords"].shape == (1, EVERYTHING_PROMPTS, 2, 2)
     ious = (inputs["point_coords"][0, :, 0, 0, None] - np.arange(4, dtype=np.float32) / 10).astype(np.float32)
-    return [ious[None], ious[None, ..., None, None], ious, ious[None], ious[None], ious]
+    coarse = np.broadcast_to(ious[..., None, None], (*ious.shape, SIDE, SIDE))
+    tokens = np.arange(SIDE**2, dtype=np.float32).reshape(-1, 1, 1, TILE) + ious[None, :, :1, None] * 10_000
+    return [ious[None], coarse[None], ious, tokens, tokens, ious[..., None]]
 
 
 def upscale(inputs: Inputs) -> list[NDArray[Any]]:
-    """Masks of one pixel, what they are worth."""
-    tokens = inputs["mask_tokens"]
-    assert tokens.shape == (1, 4)
-    assert all(
-        np.array_equal(inputs[f"token_{name}"].reshape(1, 4), tokens) for name in ("scale", "weights", "vectors")
-    )
-    return [tokens[..., None, None] + np.zeros((4, 4), np.float32)]
+    """Blocks are their place and 5000, but for the third pixel of their second row: what the mask is worth."""
+    worth, places = inputs["mask_tokens"], inputs["block_pixels"].astype(int)[:, 0]
+    assert worth.shape == (4,)
+    assert np.array_equal(inputs["token_vectors"], worth[:, None])
+    assert places.shape == (EVERYTHING_BLOCKS,)
+    assert inputs["block_scale"].shape == inputs["block_weights"].shape == (EVERYTHING_BLOCKS, 1)
+    assert np.array_equal(inputs["block_scale"], inputs["block_weights"])
+    tokens = TERMS_OF_BLOCKS["image_places"][places] + worth[0] * np.float32(10_000)
+    assert np.array_equal(inputs["block_scale"][:, 0], tokens.astype(np.float32))
+    made = np.broadcast_to(places[None, :, None, None] + np.float32(5000), (4, EVERYTHING_BLOCKS, 4, 4)).copy()
+    made[:, :, 1, 2] = worth[:, None]
+    return [made]
 
 
-def better(ious: FloatArray, coarse: FloatArray) -> IntArray:
-    """Masks that are worth more than 7.85."""
-    assert np.array_equal(coarse[..., 0, 0], ious)
-    return np.argwhere(ious > 7.85).astype(np.int32)
+def better(blocks: Callable[[int], Sequence[int]]) -> Choose:
+    """Masks that are worth more than 7.85, and of them the ``blocks`` at these places, by the prompt's x."""
+
+    def choose(ious: FloatArray, coarse: FloatArray) -> Chosen:
+        assert np.array_equal(coarse[..., 0, 0], ious)
+        kept = np.argwhere(ious > 7.85).astype(np.int32)
+        wanted = np.zeros((len(kept), SIDE * SIDE), np.bool_)
+        for row, x in zip(wanted, ious[kept[:, 0], 0].tolist(), strict=True):
+            row[blocks(int(x))] = True
+        return Chosen(kept, wanted.reshape(-1, SIDE, SIDE))
+
+    return choose
 
 
 def embedding(number: float) -> FloatArray:
@@ -73,7 +97,7 @@ def engine(decoder: Decoder, parts: int = 0) -> EmbeddedEngine:
         encoder=lambda inputs: [np.zeros((1, 256, 64, 64), np.float32)],
         decoder=decoder,
         masked_decoder=decoder,
-        terms=lambda inputs: [np.zeros((1, 1, 1), np.float32)] * len(TERMS),
+        terms=lambda inputs: [TERMS_OF_BLOCKS.get(name, np.zeros((1, 1, 1), np.float32)) for name in TERMS],
         attend=Decoder(attend, (attend,) * parts),
         upscale=Decoder(upscale, (upscale,) * parts),
     )
@@ -133,18 +157,37 @@ async def test_one_prompt_has_all_threads() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 9, 21])
 async def test_survivors_keep_their_prompts_numbers(count: int) -> None:
-    made = engine(Decoder(decode), parts=2)
-    found = await made.survivors(embedding(0.0), prompts(1, count), better, math.inf)
-    alone = await engine(Decoder(decode)).survivors(embedding(0.0), prompts(1, count), better, math.inf)
+    made, choose = engine(Decoder(decode), parts=2), better(lambda x: range(300 * (x // 4 % 3)))
+    found = await made.survivors(embedding(0.0), prompts(1, count), choose, math.inf)
+    alone = await engine(Decoder(decode)).survivors(embedding(0.0), prompts(1, count), choose, math.inf)
     assert found.ious.shape == (count, 4)
     assert np.array_equal(found.ious, alone.ious)
     assert np.array_equal(found.kept, alone.kept)
     assert found.kept.dtype == np.int32
     assert np.array_equal(found.masks, alone.masks)
-    assert np.array_equal(found.masks[:, 0, 0], found.ious[found.kept[:, 0], found.kept[:, 1]])
+    assert np.array_equal(found.masks[:, 1, 2], found.ious[found.kept[:, 0], found.kept[:, 1]])
     if count == 3:
         assert found.kept.tolist() == [[2, 0], [2, 1]]
     await made.close()
+
+
+@pytest.mark.parametrize(("wanted", "made"), [([], 0), ([33], 256), (range(256), 256), (range(100, 400), 512)])
+async def test_blocks_are_made_where_they_are_wanted_and_next_to_it(wanted: Sequence[int], made: int) -> None:
+    """All else is as the mask is coarsely."""
+    one = engine(Decoder(decode), parts=2)
+    found = await one.survivors(embedding(0.0), prompts(1, 3), better(lambda x: wanted), math.inf)
+    assert found.kept.tolist() == [[2, 0], [2, 1]]
+    for mask, worth in zip(found.masks, found.ious[2], strict=False):
+        blocks = mask.reshape(SIDE, 4, SIDE, 4).transpose(0, 2, 1, 3).reshape(-1, 4, 4)
+        assert (blocks[:, 1, 2] == worth).all()
+        done = blocks[:, 0, 0] == np.arange(SIDE**2) + 5000
+        assert np.count_nonzero(done) == made
+        assert done[wanted].all()
+        assert (blocks[~done] == worth).all()
+        if made == EVERYTHING_BLOCKS and len(wanted) == 1:
+            rows, columns = np.divmod(np.flatnonzero(done), SIDE)
+            assert max(*rows, *columns) < 1 + 2 * math.sqrt(EVERYTHING_BLOCKS / math.pi) + 1
+    await one.close()
 
 
 @pytest.mark.parametrize("failing", range(PARTS))

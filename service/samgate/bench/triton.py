@@ -25,6 +25,7 @@ from samgate.engines.base import Engine, Images, Prompts
 from samgate.engines.load import load_embedded
 from samgate.engines.triton.load import connect
 from samgate.errors import InvalidArgument
+from samgate.profiles.measure import as_on_photographs
 from samgate.triton.install import ensure_installed
 from samgate.triton.local import local_triton
 from samgate.triton.runs import new_run
@@ -133,7 +134,7 @@ def _way(name: str, spec: VariantSpec, engine: Engine) -> _Way:
     images = Images(pixels, np.array([[side, side]], np.int32))
     coords = random.uniform(0, spec.prompt_size, (1, _CHUNK, 2, 2)).astype(np.float32)
     chunk = Prompts(coords, np.tile(np.array([1, -1], np.int32), (1, _CHUNK, 1)))
-    wanted = np.array([(prompt, spec.multimask_tokens[0]) for prompt in range(0, _CHUNK, 4)], np.int32)
+    choose = as_on_photographs(spec)
     one = Prompts(chunk.coords[:, :1], chunk.labels[:, :1])
     embeddings: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = []
 
@@ -144,7 +145,7 @@ def _way(name: str, spec: VariantSpec, engine: Engine) -> _Way:
         await engine.decode(embeddings, one, math.inf)
 
     async def survivors() -> None:
-        await engine.survivors(embeddings[0], chunk, lambda ious, coarse: wanted, math.inf)
+        await engine.survivors(embeddings[0], chunk, choose, math.inf)
 
     return _Way(name, engine, {"encode": encode, "decode": decode, "SegEvery chunk": survivors})
 

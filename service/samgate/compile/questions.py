@@ -18,10 +18,13 @@ from numpy.typing import NDArray
 
 from samgate.domain import FloatArray, Frame, Prompt
 from samgate.engines.base import Images
+from samgate.engines.blocks import sketch
 from samgate.engines.cpu import usable_cores
 from samgate.engines.embedded import Graph
 from samgate.evaluation.dataset import Instance
 from samgate.evaluation.prompts import box_prompt, centre_point
+from samgate.segevery.coarse import outlines
+from samgate.segevery.parameters import GridParameters
 from samgate.serving.prompting import group_prompts
 from samgate.variants.graphs import TERMS, GraphName
 from samgate.variants.spec import Arithmetic, PrecisionPlan, VariantSpec
@@ -109,7 +112,8 @@ def ask(
         masks, ious = (output[0] for output in graphs["decoder"](feeds))
         answers["decoder", kind] = best(masks[:, tokens], ious[:, tokens])
         if kind == "point":
-            answers |= {(name, kind): one for name, one in _ranked(graphs, feeds, masks, tokens)}
+            points = np.stack([prompt.points[0] for prompt in prompts[kind]])
+            answers |= {(name, kind): one for name, one in _ranked(spec, graphs, feeds, masks, points, frame)}
     if "masked_decoder" in graphs:
         earlier = expected.get(("decoder", "point"), answers["decoder", "point"])[None, :, None]
         present = np.ones(earlier.shape[:2], np.float32)
@@ -127,21 +131,34 @@ def _inputs(
 
 
 def _ranked(
-    graphs: Graphs, inputs: Mapping[str, NDArray[Any]], masks: FloatArray, tokens: Sequence[int]
+    spec: VariantSpec,
+    graphs: Graphs,
+    inputs: Mapping[str, NDArray[Any]],
+    masks: FloatArray,
+    points: FloatArray,
+    frame: Frame,
 ) -> Iterator[tuple[GraphName, FloatArray]]:
-    """The answers of the graphs that SegEvery runs. ``masks`` ``[P, M, 256, 256]`` are the decoder's, ``tokens`` those
-    to choose from."""
+    """The answers of the graphs that SegEvery runs to ``points`` ``[P, 2]`` of the image. ``masks`` ``[P, M, 256,
+    256]`` are the decoder's."""
+    tokens = spec.multimask_tokens
     if "scores" in graphs:
         scores, _ = graphs["scores"](inputs)
         yield "scores", best(masks[:, tokens], scores[0][:, tokens])
     if "upscale" in graphs:
         terms = dict(zip(TERMS, graphs["terms"]({"image_embedding": inputs["image_embedding"]}), strict=True))
         prompts = {name: inputs[name] for name in ("point_coords", "point_labels")}
-        scores, _, *state = graphs["attend"]({name: terms[name] for name in TERMS[:-1]} | prompts)
-        names = ("mask_tokens", "token_scale", "token_weights", "token_vectors")
-        asked = {name: terms[name] for name in TERMS[-2:]} | dict(zip(names, state, strict=True))
-        (found,) = graphs["upscale"](asked)
-        yield "upscale", best(found[:, tokens], scores[0][:, tokens])
+        attended = graphs["attend"]({name: terms[name] for name in TERMS[:-1]} | prompts)
+        ious, coarse = (output[0] for output in attended[:2])
+        every = np.arange(len(points))
+        best_token = np.array(tokens, np.int32)[ious[:, tokens].argmax(axis=1)]
+        offset = GridParameters().stability_score_offset
+        blocks = outlines(coarse[every, best_token], points, frame, spec.mask_threshold, offset)
+        made = np.empty((len(points), spec.low_res_size, spec.low_res_size), np.float32)
+        for prompt in range(len(points)):
+            one = slice(prompt, prompt + 1)
+            drawing = sketch(terms, attended, prompt, best_token[one], blocks[one])
+            drawing.finish([graphs["upscale"](part.inputs)[0] for part in drawing.parts], made[one])
+        yield "upscale", made
 
 
 def best(masks: FloatArray, ious: FloatArray) -> FloatArray:

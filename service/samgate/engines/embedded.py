@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from samgate.domain import Choose, FloatArray, IntArray, Survivors
+from samgate.domain import Choose, FloatArray, Survivors
 from samgate.engines.base import Capacity, Decoded, Images, Prompts
+from samgate.engines.blocks import sketch
 from samgate.engines.terms import LatestTerms, Terms
 from samgate.errors import Unavailable
 from samgate.variants.graphs import EVERYTHING_PROMPTS, TERMS
@@ -37,22 +37,27 @@ class Decoder:
     parts: tuple[Graph, ...] = ()
 
     def run(self, calls: Sequence[Mapping[str, NDArray[Any]]], executor: Executor) -> list[list[NDArray[Any]]]:
-        """The results of ``calls``: of one on all threads, of several, no more than there are parts, at once."""
-        if len(calls) == 1:
-            return [self.whole(calls[0])]
-        others = [executor.submit(part, call) for part, call in zip(self.parts[1 : len(calls)], calls[1:], strict=True)]
+        """The results of ``calls``: of one on all threads, of several at once, the parts taking turns."""
+        parts = self.parts[: len(calls)]
+        if len(parts) < 2:
+            return [self.whole(call) for call in calls]
+
+        def share(number: int) -> list[list[NDArray[Any]]]:
+            return [parts[number](call) for call in calls[number :: len(parts)]]
+
+        others = [executor.submit(share, number) for number in range(1, len(parts))]
         try:
-            first = self.parts[0](calls[0])
+            first = share(0)
         finally:
             # Whatever becomes of it: a part that still runs can't be called.
             wait(others)
-        return [first, *(other.result() for other in others)]
+        shares = [first, *(other.result() for other in others)]
+        return [shares[index % len(parts)][index // len(parts)] for index in range(len(calls))]
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedGraphs:
-    """The graphs of one variant, ready to run. ``attend`` takes EVERYTHING_PROMPTS prompts, and its ``whole`` is the
-    first of its parts; ``upscale`` takes one prompt. Both lend what they find."""
+    """The graphs of one variant, ready to run. ``attend`` takes EVERYTHING_PROMPTS prompts and lends what it finds."""
 
     encoder: Graph
     decoder: Decoder
@@ -60,16 +65,6 @@ class LoadedGraphs:
     terms: Graph
     attend: Decoder
     upscale: Decoder
-
-
-@dataclass(frozen=True, slots=True)
-class _Attended:
-    """Prompts after ``attend``: int32 ``chosen`` ``[S, 2]`` of their masks, predicted ``ious`` ``[P, M]``, and what
-    ``upscale`` needs of each prompt of which a mask is chosen."""
-
-    chosen: IntArray
-    ious: FloatArray
-    states: list[dict[str, NDArray[Any]]]
 
 
 class EmbeddedEngine:
@@ -122,19 +117,18 @@ class EmbeddedEngine:
 
         def run() -> Survivors:
             terms = self._terms(embedding)
-            parts = [
-                self._attend(terms, _slice(prompts, 1, start, min(start + step, count)), choose)
+            found = [
+                self._survivors(terms, _slice(prompts, 1, start, min(start + step, count)), choose)
                 for start in range(0, count, step)
             ]
-            chosen = np.concatenate([part.chosen + np.array([start * step, 0]) for start, part in enumerate(parts)])
-            chosen = chosen.astype(np.int32, copy=False)
-            states = [state for part in parts for state in part.states]
-            return Survivors(self._masks(terms, states, chosen), chosen, _joined([part.ious for part in parts], 0))
+            kept = [part.kept + np.array([number * step, 0], np.int32) for number, part in enumerate(found)]
+            masks, ious = (_joined([getattr(part, name) for part in found], 0) for name in ("masks", "ious"))
+            return Survivors(masks, _joined(kept, 0), ious)
 
         return await self._run(self._decoding, run)
 
-    def _attend(self, terms: Terms, prompts: Prompts, choose: Choose) -> _Attended:
-        """No more ``prompts`` than there is room for at once, on the decoder's thread."""
+    def _survivors(self, terms: Terms, prompts: Prompts, choose: Choose) -> Survivors:
+        """Of no more ``prompts`` than there is room for at once, on the decoder's thread."""
         attend = self._graphs.attend
         parts = [part for _, part in divide([terms["image_pixels"]], prompts, len(attend.parts))]
         counts = [part.coords.shape[1] for part in parts]
@@ -144,24 +138,19 @@ class EmbeddedEngine:
             _joined([one[index][:, :count] for one, count in zip(lent, counts, strict=True)], 1)[0]
             for index in range(2)
         )
-        chosen = choose(ious, coarse)
-        whose = [(one[2:], prompt) for one, count in zip(lent, counts, strict=True) for prompt in range(count)]
-        states = [_state(*whose[prompt]) for prompt in np.unique(chosen[:, 0])]
-        return _Attended(chosen, ious.copy(), states)
-
-    def _masks(self, terms: Terms, states: Sequence[dict[str, NDArray[Any]]], chosen: IntArray) -> FloatArray:
-        """Those that are ``chosen``, int32 ``[S, 2]``, of prompts whose ``states`` these are: ``[S, 4H, 4H]``."""
-        upscale, shared = self._graphs.upscale, {name: terms[name] for name in _UPSCALING}
-        size = 4 * math.isqrt(terms["image_pixels"].shape[1])
-        masks, made = np.empty((len(chosen), size, size), np.float32), 0
-        tokens = [chosen[chosen[:, 0] == prompt, 1] for prompt in np.unique(chosen[:, 0])]
-        at_once = max(1, len(upscale.parts))
-        for start in range(0, len(states), at_once):
-            lent = upscale.run([shared | state for state in states[start : start + at_once]], self._beside)
-            for one, wanted in zip(lent, tokens[start : start + at_once], strict=True):
-                masks[made : made + len(wanted)] = one[0][0, wanted]
-                made += len(wanted)
-        return masks
+        chosen, size = choose(ious, coarse), 4 * coarse.shape[-1]
+        masks, ious = np.empty((len(chosen.kept), size, size), np.float32), ious.copy()
+        whose = [(one, prompt) for one, count in zip(lent, counts, strict=True) for prompt in range(count)]
+        of_prompt = [np.flatnonzero(chosen.kept[:, 0] == prompt) for prompt in np.unique(chosen.kept[:, 0])]
+        sketches = []
+        for at in of_prompt:
+            attended, prompt = whose[chosen.kept[at[0], 0]]
+            sketches.append(sketch(terms, attended, prompt, chosen.kept[at, 1], chosen.blocks[at]))
+        calls = [part.inputs for one in sketches for part in one.parts]
+        made = iter(self._graphs.upscale.run(calls, self._beside))
+        for one, at in zip(sketches, of_prompt, strict=True):
+            one.finish([next(made)[0] for _ in one.parts], masks[at[0] : at[-1] + 1])
+        return Survivors(masks, chosen.kept, ious)
 
     def _terms(self, embedding: FloatArray) -> Terms:
         """On the decoder's thread."""
@@ -239,15 +228,7 @@ def _prompts(prompts: Prompts) -> dict[str, NDArray[Any]]:
     return {"point_coords": prompts.coords, "point_labels": prompts.labels}
 
 
-_ATTENDING, _UPSCALING = TERMS[:-1], TERMS[-2:]
-_ATTENDED = ("mask_tokens", "token_scale", "token_weights", "token_vectors")
-_PROMPT_AXES = (0, 1, 1, 0)
-
-
-def _state(attended: Sequence[NDArray[Any]], prompt: int) -> dict[str, NDArray[Any]]:
-    """What ``upscale`` needs of one ``prompt``, copied."""
-    arrays = zip(_ATTENDED, attended, _PROMPT_AXES, strict=True)
-    return {name: array.take([prompt], axis) for name, array, axis in arrays}
+_ATTENDING = TERMS[:-1]
 
 
 def _padded(prompts: Prompts) -> Prompts:

@@ -82,22 +82,23 @@ def load_embedded(spec: VariantSpec, settings: EngineSettings, report: Callable[
     )
     runtime = cast("Runtime", importlib.import_module(f"samgate.engines.{name}"))
 
-    def decoder(graph: GraphName, size: int | None = None, lend: bool = False) -> Decoder:
+    def decoder(graph: GraphName) -> Decoder:
         file, hint = graphs.files[graph], graphs.hints[graph]
-        whole = runtime.load_graph(file, hint, threads, size, lend)
-        return Decoder(whole, runtime.load_side_by_side(file, hint, threads, size, lend) if threads > 1 else ())
+        whole = runtime.load_graph(file, hint, threads)
+        return Decoder(whole, runtime.load_side_by_side(file, hint, threads) if threads > 1 else ())
 
-    attend = runtime.load_side_by_side(
-        graphs.files["attend"], graphs.hints["attend"], threads, EVERYTHING_PROMPTS, lend=True
-    )
+    def on_one_thread(graph: GraphName, size: int | None = None, lend: bool = False) -> Decoder:
+        parts = runtime.load_side_by_side(graphs.files[graph], graphs.hints[graph], threads, size, lend)
+        return Decoder(parts[0], parts)
+
     batch = 1 if capacity.max_images == 1 else None
     loaded = LoadedGraphs(
         encoder=runtime.load_graph(graphs.files["encoder"], graphs.hints["encoder"], threads, batch),
         decoder=decoder("decoder"),
         masked_decoder=decoder("masked_decoder"),
         terms=runtime.load_graph(graphs.files["terms"], graphs.hints["terms"], threads),
-        attend=Decoder(attend[0], attend),
-        upscale=decoder("upscale", 1, lend=True),
+        attend=on_one_thread("attend", EVERYTHING_PROMPTS, lend=True),
+        upscale=on_one_thread("upscale"),
     )
     return EmbeddedEngine(runtime.NAME, graphs.plan, loaded, capacity)
 

@@ -19,7 +19,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from samgate.domain import FloatArray, Format, Frame, IntArray, UInt8Array
+from samgate.domain import Choose, Chosen, FloatArray, Format, Frame, UInt8Array
 from samgate.engines.base import Decoded, Engine, Images
 from samgate.engines.cpu import usable_cores
 from samgate.imaging.decode import decode, probe
@@ -31,6 +31,7 @@ from samgate.profiles.fit import Origin, fit_line
 from samgate.profiles.pictures import grid, jpeg, picture
 from samgate.scheduling.profile import Line, OperatingPoint
 from samgate.serving.prompting import point_group
+from samgate.variants.graphs import EVERYTHING_BLOCKS
 from samgate.variants.spec import VariantSpec
 
 Kind = Literal["encode", "decode", "survivors", "prepare", "finish"]
@@ -224,13 +225,20 @@ def _decode(spec: VariantSpec, engine: Engine, embedding: FloatArray, points: Fl
 
 
 def _survivors(spec: VariantSpec, engine: Engine, embedding: FloatArray, points: FloatArray, frame: Frame) -> Call:
-    prompts = point_group(points, frame, spec)
-
-    def choose(ious: FloatArray, _: FloatArray) -> IntArray:
-        # About as many as are of use: on photographs it is one in five of a grid's prompts.
-        return np.array([(prompt, spec.multimask_tokens[0]) for prompt in range(0, len(ious), _USEFUL)], np.int32)
-
+    prompts, choose = point_group(points, frame, spec), as_on_photographs(spec)
     return lambda: engine.survivors(embedding, prompts, choose, math.inf)
+
+
+def as_on_photographs(spec: VariantSpec) -> Choose:
+    """As many masks as there are of use among a grid's prompts on photographs, with outlines as long as most there."""
+
+    def choose(ious: FloatArray, coarse: FloatArray) -> Chosen:
+        kept = np.array([(prompt, spec.multimask_tokens[0]) for prompt in range(0, len(ious), _USEFUL)], np.int32)
+        blocks = np.zeros((len(kept), *coarse.shape[2:]), np.bool_)
+        blocks.reshape(len(kept), -1)[:, : 2 * EVERYTHING_BLOCKS] = True
+        return Chosen(kept, blocks)
+
+    return choose
 
 
 def _prepare(spec: VariantSpec, data: bytes, executor: Executor) -> Call:

@@ -19,10 +19,12 @@ _TICK_S = 0.002
 _SLOTS = 96
 _LEVELS = 6
 _GROWTH = 4
-_WIDTHS = tuple(_GROWTH**level for level in range(_LEVELS))
+_WIDTHS: tuple[int, ...] = tuple(_GROWTH**level for level in range(_LEVELS))
 _SIZE = _LEVELS * (_SLOTS + _GROWTH)
 """One slot count for good, whatever the rounding of level boundaries."""
 _LAST = _SIZE - 1
+_REACH = _SLOTS * sum(_WIDTHS[:-1]) + (_SLOTS - 1) * _WIDTHS[-1]
+"""Ticks from the origin to where the last slot begins, or a few less: every layout has slots up to there."""
 _ORIGIN = 32
 """A timeline begins at a multiple of so many ticks: there are few layouts then, and all are drawn once."""
 _FOREVER_S = 1e12
@@ -32,9 +34,11 @@ NOISE_S = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """``ticks`` of all slots, and the tick and slot at which each level begins; ticks count from the origin."""
+    """``ticks`` of all slots, the ``end`` at which the last begins, and the tick and slot at which each level begins;
+    ticks count from the origin."""
 
     ticks: NDArray[np.int64]
+    end: int
     starts: tuple[int, ...]
     firsts: tuple[int, ...]
 
@@ -53,8 +57,12 @@ def _layout(phase: int) -> _Layout:
         ticks.append(np.arange(start, end, width, dtype=np.int64))
         start = end
     flat = np.concatenate(ticks)
-    padding = flat[-1] + _WIDTHS[-1] * np.arange(1, _SIZE - len(flat) + 1, dtype=np.int64)
-    return _Layout(np.concatenate([flat, padding]) - phase, tuple(starts), tuple(firsts))
+    # As time goes on the end never comes back: what counts as due at the end stays within the last slot, or leaves it
+    # for the one that begins then.
+    end = (phase + _REACH) // _WIDTHS[-1] * _WIDTHS[-1]
+    flat = flat[flat < end]
+    padding = np.full(_SIZE - len(flat), end, dtype=np.int64)
+    return _Layout(np.concatenate([flat, padding]) - phase, end - phase, tuple(starts), tuple(firsts))
 
 
 @dataclass(slots=True)
@@ -70,7 +78,7 @@ class Timeline:
     """Work by deadline, on ``rows`` rows.
 
     Slots are 2 ms wide for a fifth of a second, then 8, 32, 128, 512 and 2048 ms: a deadline is rounded down by at most
-    a 24th of the time left. What is due in more than four minutes counts as due then.
+    a 24th of the time left. What is due in more than 257 seconds counts as due then.
     """
 
     def __init__(self, rows: int, now: float) -> None:
@@ -143,6 +151,7 @@ class Timeline:
         layout, tick = self._layout, tick - self._origin
         if tick <= 0:
             return 0
+        if tick >= layout.end:
+            return _LAST
         level = bisect_right(layout.starts, tick) - 1
-        index = layout.firsts[level] + (tick - layout.starts[level]) // _WIDTHS[level]
-        return index if index < _LAST else _LAST
+        return layout.firsts[level] + (tick - layout.starts[level]) // _WIDTHS[level]

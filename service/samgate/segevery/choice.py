@@ -18,19 +18,13 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from samgate.domain import BoolArray, FloatArray, Frame, IntArray
+from samgate.domain import BoolArray, Chosen, FloatArray, Frame
+from samgate.segevery.coarse import coarse_of, outlines, samples_on
 from samgate.segevery.parameters import GridParameters
 
-STEP, FIRST = 4, 1
-"""Rows and columns of low-res logits that coarse ones have: each ``STEP``-th from ``FIRST`` on."""
 SAME_MASK = 0.8
 """IoU of two masks' samples above which one is taken for the other where their boxes agree."""
 _SCATTER = 0.8
-
-
-def coarse_of(masks: FloatArray) -> FloatArray:
-    """What low-res logits ``[..., 256, 256]`` are coarsely: ``[..., 64, 64]``."""
-    return masks[..., FIRST::STEP, FIRST::STEP]
 
 
 @dataclass(slots=True)
@@ -70,17 +64,18 @@ class Choice:
         self._known = _Known()
         self._lock = Lock()
 
-    def choose(self, ious: FloatArray, coarse: FloatArray, min_ious: FloatArray) -> IntArray:
-        """The prompt and the mask token of each mask to make, int32 ``[S, 2]`` in that order.
+    def choose(self, points: FloatArray, ious: FloatArray, coarse: FloatArray, min_ious: FloatArray) -> Chosen:
+        """The masks to make, and which parts of them.
 
         Args:
+            points: the prompts, float32 ``[P, 2]`` (x, y) in the crop's pixels.
             ious: predicted, float32 ``[P, M]``.
             coarse: logits of all masks, float32 ``[P, M, 64, 64]``.
             min_ious: float32 ``[M]``; what isn't predicted to be better is not made.
         """
         good = np.argwhere(ious > min_ious)
         if not len(good):
-            return good.astype(np.int32)
+            return Chosen(good.astype(np.int32), np.empty((0, *coarse.shape[2:]), np.bool_))
         samples = self._samples(coarse[good[:, 0], good[:, 1]])
         stability, scatter = self._stability(samples)
         least = self._parameters.stability_score_thresh
@@ -95,7 +90,9 @@ class Choice:
                 taken.append(index)
                 if surely[index]:
                     known = known.with_(here, np.array([index]))
-        return np.asarray(good[sorted(taken)], dtype=np.int32)
+        kept = np.asarray(good[sorted(taken)], dtype=np.int32)
+        samples, offset = coarse[kept[:, 0], kept[:, 1]], self._parameters.stability_score_offset
+        return Chosen(kept, outlines(samples, points[kept[:, 0]], self._frame, self._threshold, offset))
 
     def made(self, masks: FloatArray, ious: FloatArray) -> None:
         """``masks`` float32 ``[n, 256, 256]``, predicted ``ious`` float32 ``[n]``, have passed all filters."""
@@ -106,10 +103,7 @@ class Choice:
 
     def _samples(self, coarse: FloatArray) -> FloatArray:
         """Those that lie on the image: ``[n, h, w]``."""
-        side = coarse.shape[-1]
-        height, width = (
-            max(1, int(np.ceil((resized * side / self._frame.side) - FIRST / STEP))) for resized in self._frame.resized
-        )
+        height, width = samples_on(self._frame, coarse.shape[-1])
         return coarse[:, :height, :width]
 
     def _stability(self, samples: FloatArray) -> tuple[FloatArray, FloatArray]:

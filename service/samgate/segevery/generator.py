@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from threading import Lock
 
-from samgate.domain import FloatArray, Frame, IntArray, Survivors, least_ious
+from samgate.domain import Chosen, FloatArray, Frame, Survivors, least_ious
 from samgate.segevery.crops import Crop, make_crops
 from samgate.segevery.harvest import Harvest
 from samgate.segevery.parameters import GridParameters
@@ -84,9 +84,9 @@ class GridSampler:
             state.taken += len(points)
         return Chunk(crop, points) if len(points) else None
 
-    def choose(self, chunk: Chunk, ious: FloatArray, coarse: FloatArray) -> IntArray:
+    def choose(self, chunk: Chunk, ious: FloatArray, coarse: FloatArray) -> Chosen:
         """See :meth:`Sampler.choose`."""
-        return self._harvest.choose(chunk.crop, ious, coarse, self._min_ious)
+        return self._harvest.choose(chunk, ious, coarse, self._min_ious)
 
     def add(self, chunk: Chunk, survivors: Survivors) -> None:
         """See :meth:`Sampler.add`."""

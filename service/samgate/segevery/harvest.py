@@ -10,7 +10,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from samgate.domain import FloatArray, Frame, IntArray, Survivors
+from samgate.domain import Chosen, FloatArray, Frame, Survivors
 from samgate.segevery.choice import Choice
 from samgate.segevery.crops import Crop
 from samgate.segevery.filters import Candidates, concatenate, filter_chunk
@@ -54,9 +54,9 @@ class Harvest:
         """Before the first masks of ``crop``."""
         self._choices[crop] = Choice(frame, self._parameters, self._mask_threshold)
 
-    def choose(self, crop: Crop, ious: FloatArray, coarse: FloatArray, min_ious: FloatArray) -> IntArray:
+    def choose(self, chunk: Chunk, ious: FloatArray, coarse: FloatArray, min_ious: FloatArray) -> Chosen:
         """See :meth:`Choice.choose`."""
-        return self._choices[crop].choose(ious, coarse, min_ious)
+        return self._choices[chunk.crop].choose(chunk.points, ious, coarse, min_ious)
 
     def add(self, chunk: Chunk, frame: Frame, survivors: Survivors, rank: int = 0) -> NDArray[np.intp]:
         """Filter what the decoder says to ``chunk``, whose crop has ``frame``.

@@ -7,7 +7,8 @@ from threading import Lock
 
 import numpy as np
 
-from samgate.domain import FloatArray, Frame, IntArray, Survivors, least_ious
+from samgate.domain import Chosen, FloatArray, Frame, Survivors, least_ious
+from samgate.segevery.coarse import outlines
 from samgate.segevery.crops import Crop
 from samgate.segevery.filters import Candidates, concatenate, filter_chunk
 from samgate.segevery.harvest import best_first
@@ -82,16 +83,23 @@ class ObjectAwareSampler:
             self._taken += len(boxes)
         return chunk
 
-    def choose(self, chunk: Chunk, ious: FloatArray, coarse: FloatArray) -> IntArray:  # noqa: ARG002
+    def choose(self, chunk: Chunk, ious: FloatArray, coarse: FloatArray) -> Chosen:
         """The one mask of every box."""
-        return np.argwhere(ious > self._min_ious).astype(np.int32)
+        kept = np.argwhere(ious > self._min_ious).astype(np.int32)
+        samples, points = coarse[kept[:, 0], kept[:, 1]], chunk.points[kept[:, 0]]
+        offset = _NO_FILTERS.stability_score_offset
+        return Chosen(kept, outlines(samples, points, self._frame_of(chunk), self._mask_threshold, offset))
 
     def add(self, chunk: Chunk, survivors: Survivors) -> None:
         """See :meth:`Sampler.add`."""
-        if self._frame is None:
-            raise ValueError(f"crop {chunk.crop.box} was not opened")
         filtered = filter_chunk(
-            survivors, chunk.points, self._frame, chunk.crop.box, self._size, _NO_FILTERS, self._mask_threshold
+            survivors,
+            chunk.points,
+            self._frame_of(chunk),
+            chunk.crop.box,
+            self._size,
+            _NO_FILTERS,
+            self._mask_threshold,
         )
         with self._lock:
             self._found[self._starts.pop(chunk)] = filtered.found
@@ -111,3 +119,8 @@ class ObjectAwareSampler:
     def finish(self) -> list[EverythingResult]:
         """The mask of each box, best predicted first, equal ones in the boxes' order."""
         return self.present()
+
+    def _frame_of(self, chunk: Chunk) -> Frame:
+        if self._frame is None:
+            raise ValueError(f"crop {chunk.crop.box} was not opened")
+        return self._frame

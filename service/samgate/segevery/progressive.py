@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from samgate.domain import FloatArray, Frame, IntArray, Survivors, least_ious
+from samgate.domain import Chosen, FloatArray, Frame, Survivors, least_ious
 from samgate.segevery.aop import filled, to_image
 from samgate.segevery.confidence import confident_positions
 from samgate.segevery.coverage import Coverage
@@ -88,10 +88,10 @@ class ProgressiveSampler(GridSampler):
             self._left[crop] = np.delete(left, taken)
             return Chunk(crop, crop.points[left[taken]])
 
-    def choose(self, chunk: Chunk, ious: FloatArray, coarse: FloatArray) -> IntArray:
+    def choose(self, chunk: Chunk, ious: FloatArray, coarse: FloatArray) -> Chosen:
         """See :meth:`Sampler.choose`."""
         least = self._of_boxes if chunk.coords.shape[1] == 4 else self._of_points
-        return self._harvest.choose(chunk.crop, ious, coarse, least)
+        return self._harvest.choose(chunk, ious, coarse, least)
 
     def add(self, chunk: Chunk, survivors: Survivors) -> None:
         """See :meth:`Sampler.add`. Masks of points go before equally good ones of boxes."""

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from samgate.domain import FloatArray, Frame, IntArray, Rle, Survivors
+from samgate.domain import Chosen, FloatArray, Frame, Rle, Survivors
 from samgate.segevery.crops import Crop, CropBox
 
 
@@ -80,7 +80,7 @@ class Sampler(Protocol):
         """At most ``limit`` prompts that are known and weren't handed out before; None when there are none, which
         further masks may change. Raises KeyError for a crop that isn't open."""
 
-    def choose(self, chunk: Chunk, ious: FloatArray, coarse: FloatArray) -> IntArray:
+    def choose(self, chunk: Chunk, ious: FloatArray, coarse: FloatArray) -> Chosen:
         """Which masks of ``chunk`` to make: see :data:`~samgate.domain.Choose`. Any thread may ask."""
 
     def add(self, chunk: Chunk, survivors: Survivors) -> None:

@@ -30,10 +30,12 @@ EVERYTHING_POINTS = 2
 EVERYTHING_PROMPTS = 4
 """Of SegEvery that a processor's core decodes at a time: the weights are read once for all of them, and a tile of their
 image tokens (:mod:`samgate.variants.merging`) stays in its cache."""
+EVERYTHING_BLOCKS = 256
+"""Of 4 × 4 pixels of a mask that ``upscale`` makes at a time; an embedding has a multiple of it."""
 HEADS = 8
 """Of the decoder's attention."""
 TERMS = ("image_terms", "image_values", "image_coarse", "image_places", "image_pixels")
-"""What ``terms`` makes: ``attend`` takes all but the last, ``upscale`` the last two."""
+"""What ``terms`` makes: ``attend`` takes all but the last; ``upscale`` rows of the last, where the one before says."""
 KEY_TERMS, VALUE_TERMS = 11, 3
 """Projections of the image that ``terms`` makes for the attention of all prompts, in the order of
 :class:`samgate.variants.nets.factored.ImageTerms`."""
@@ -121,10 +123,16 @@ def graph_specs(spec: VariantSpec) -> dict[GraphName, GraphSpec]:
         ),
         GraphSpec(
             "upscale",
-            (*terms[-2:], *attended),
-            (TensorSpec("low_res_masks", "float32", ("P", masks, low_res, low_res)),),
+            (
+                TensorSpec("mask_tokens", "float32", (masks, channels)),
+                TensorSpec("token_vectors", "float32", (rows, channels)),
+                TensorSpec("block_scale", "float32", (EVERYTHING_BLOCKS, 1)),
+                TensorSpec("block_weights", "float32", (EVERYTHING_BLOCKS, rows)),
+                TensorSpec("block_pixels", "float32", (EVERYTHING_BLOCKS, channels)),
+            ),
+            (TensorSpec("block_logits", "float32", (masks, EVERYTHING_BLOCKS, 4, 4)),),
             None,
-            shapes.everything,
+            ({},),
         ),
         GraphSpec("scores", (embedding(1), *prompts(1, EVERYTHING_POINTS)), scores, None, shapes.everything),
     )

@@ -110,7 +110,7 @@ class TritonEngine:
         if scores is None:
             raise Unavailable(f"no Triton has {self._model('scores')} now")
         ious, coarse = scores
-        chosen = choose(ious, coarse)
+        chosen = choose(ious, coarse).kept
         if not len(chosen):
             size = self._spec.low_res_size
             return Survivors(np.empty((0, size, size), np.float32), chosen, ious)

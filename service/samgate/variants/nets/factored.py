@@ -298,16 +298,25 @@ class PromptTerms(_Blocks):
         scale, weights = torch.stack([image.scale for image in ends]), torch.stack([image.weights for image in ends])
         return Attended(tokens, scale, weights, _vectors(vectors))
 
-    def upscale(self, tokens: Tensor, image: Attended, pixels: Tensor, places: Tensor) -> Tensor:
-        """Mask tokens ``[P, M, C]``, the image, and ``pixels`` and ``places`` of :class:`ImageTerms` → logits ``[P, M,
-        4H, 4H]``."""
+    def upscale(self, tokens: Tensor, vectors: Tensor, scale: Tensor, weights: Tensor, pixels: Tensor) -> Tensor:
+        """One prompt's logits of some blocks of 4 × 4 pixels, each of which is one image token.
+
+        Args:
+            tokens: of the masks, ``[M, C]``.
+            vectors: ``[J, C]``.
+            scale, weights, pixels: of the blocks, ``[B, 1]``, ``[B, J]`` and ``[B, C]``.
+
+        Returns:
+            ``[M, B, 4, 4]``.
+        """
         first = cast("nn.ConvTranspose2d", self.decoder.output_upscaling[0])
         bias = torch.zeros(first.out_channels) if first.bias is None else first.bias
         weight = child_weight(first)
-        own = image.weights.transpose(-2, -1) @ (image.vectors @ weight.T)
-        own, scale = (self._untiled(x).index_select(1, places) for x in (own, image.scale.transpose(-2, -1)))
-        x = (own + pixels) * scale + (bias.repeat(4) + weight @ self.second.norm4.bias)
-        return self.decoder.masks_of(tokens.unsqueeze(0), reshape(x, 1, -1, first.out_channels))[0]
+        x = (weights @ (vectors @ weight.T) + pixels) * scale + (bias.repeat(4) + weight @ self.second.norm4.bias)
+        x = self.decoder.pixels_of(reshape(x, 1, -1, first.out_channels))[0]
+        logits = self.decoder.hyper(tokens[None, None])[0, 0] @ x.transpose(-2, -1)
+        logits = reshape(logits, 0, -1, 2, 2, 2, 2).transpose(3, 4)
+        return reshape(logits, 0, -1, 4, 4)
 
     def coarse(self, tokens: Tensor, image: Attended, pixels: Tensor, places: Tensor) -> Tensor:
         """Every fourth row and column of :meth:`upscale`'s logits: ``[P, M, H, H]``. ``pixels`` are those by tile."""
@@ -321,10 +330,6 @@ class PromptTerms(_Blocks):
             tiles.append(hyper @ x.transpose(-2, -1))
         size = self.decoder.embedding_size
         return reshape(torch.cat(tiles, -1).index_select(-1, places), 0, -1, size, size)
-
-    def _untiled(self, x: Tensor) -> Tensor:
-        """``[n, P, t, c]`` → ``[P, L, c]``."""
-        return reshape(x.transpose(0, 1), 0, self.merging.tokens, -1)
 
     def _split(self, terms: Tensor, values: Tensor) -> list[_Tile]:
         heads, width = self.last.heads, self.last.head_dim

@@ -77,12 +77,15 @@ class MaskDecoder(nn.Module):
     def masks_of(self, tokens: Tensor, x: Tensor) -> Tensor:
         """The rest of :meth:`upscale` after its first layer, which has made ``x`` ``[I, P·4H², C/4]``."""
         size = self.embedding_size
-        _, norm, _, second, _ = cast("_Upscaling", tuple(self.output_upscaling))
-        x = F.gelu(norm(x))
-        x = reshape(F.gelu(_children(second, x)), 0, -1, 16 * size * size, self.dim // 8)
+        x = reshape(self.pixels_of(x), 0, -1, 16 * size * size, self.dim // 8)
         logits = reshape(self.hyper(tokens) @ x.transpose(-2, -1), 0, -1, size, size, 2, 2, 2, 2)
         logits = logits.permute(0, 1, 2, 4, 6, 3, 5, 7)
         return reshape(logits, 0, -1, self.masks, 4 * size, 4 * size)
+
+    def pixels_of(self, x: Tensor) -> Tensor:
+        """What the other layers make of ``x`` ``[I, n, C/4]`` before the masks: ``[I, n·4, C/8]``."""
+        _, norm, _, second, _ = cast("_Upscaling", tuple(self.output_upscaling))
+        return F.gelu(_children(second, F.gelu(norm(x))))
 
     def coarse_of(self, tokens: Tensor, x: Tensor) -> Tensor:
         """Every fourth row and column of the logits, from the second on, for a part of the cost: ``[I, P, M, H, H]``.

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samgate.variants.merging import Merging
-from samgate.variants.nets.factored import Attended, ImageTerms, PromptTerms
+from samgate.variants.nets.factored import ImageTerms, PromptTerms
 from samgate.variants.nets.layers import reshape
 from samgate.variants.nets.mask_decoder import MaskDecoder
 from samgate.variants.nets.prompt_encoder import PromptEncoder
@@ -185,24 +185,28 @@ class AttendGraph(nn.Module):
 
 
 class UpscaleGraph(AttendGraph):
-    """The masks of some of the prompts that went through :class:`AttendGraph`."""
+    """Parts of the masks of one of the prompts that went through :class:`AttendGraph`.
+
+    A mask's samples tell all that is to be known of it but for its outline, and no pixel depends on more than one image
+    token: B of these are made into 4 × 4 pixels.
+    """
 
     def forward(  # type: ignore[override]
         self,
-        image_places: Tensor,
-        image_pixels: Tensor,
         mask_tokens: Tensor,
-        token_scale: Tensor,
-        token_weights: Tensor,
         token_vectors: Tensor,
+        block_scale: Tensor,
+        block_weights: Tensor,
+        block_pixels: Tensor,
     ) -> Tensor:
         """
         Args:
-            image_places, image_pixels, mask_tokens, token_scale, token_weights, token_vectors: as they came, of all
-                prompts or of some.
+            mask_tokens, token_vectors: the prompt's, as they came, ``[M, C]`` and ``[J, C]``.
+            block_scale, block_weights: of ``token_scale`` and ``token_weights`` where :class:`TermsGraph`'s
+                ``image_places`` say the blocks are: ``[B, 1]`` and ``[B, J]``.
+            block_pixels: of ``image_pixels``, ``[B, C]``.
 
         Returns:
-            low-res logits ``[P, M, 4H, 4H]`` of all mask tokens.
+            low-res logits ``[M, B, 4, 4]`` of all mask tokens.
         """
-        image = Attended(mask_tokens, token_scale, token_weights, token_vectors)
-        return self.terms.upscale(mask_tokens, image, image_pixels, image_places)
+        return self.terms.upscale(mask_tokens, token_vectors, block_scale, block_weights, block_pixels)
