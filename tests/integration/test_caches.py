@@ -57,9 +57,9 @@ def test_two_processes_export_once_and_later_ones_need_no_torch(home: Path) -> N
     told = [ended(process) for process in [load(home), load(home)]]
     assert sorted(len(lines) for lines in told) == [1, 2]  # "exporting …" was told by one of them
     assert len([path for path in (home / "graphs").iterdir() if path.is_dir()]) == 1
-    # The encoder's, that of SegEvery's terms and its decoder's first half; other decoders': for all threads, and for
+    # The encoder's, that of SegEvery's terms and both halves of its decoder; other decoders': for all threads, and for
     # one each.
-    assert len(list((home / "blobs").glob("*.blob"))) == 3 + 3 * (2 if usable_cores() > 1 else 1)
+    assert len(list((home / "blobs").glob("*.blob"))) == 4 + 2 * (2 if usable_cores() > 1 else 1)
     assert len(ended(load(home, WITHOUT_TORCH))) == 1
     left = [path.name for folder in ("graphs", "blobs") for path in (home / folder).iterdir()]
     assert not [name for name in left if name.startswith(".")]
