@@ -10,7 +10,8 @@ import pytest
 from samgate.domain import FloatArray, Frame, Survivors
 from samgate.imaging.preprocess import frame_of
 from samgate.imaging.rle import rle_to_mask
-from samgate.segevery.aop import MOST_PROMPTS, ROUND, AopSampler, filled, to_image
+from samgate.segevery.aop import MOST_PROMPTS, ROUND, AopSampler
+from samgate.segevery.confidence import filled, to_image
 from samgate.segevery.crops import Crop
 from samgate.segevery.parameters import AopParameters, GridParameters
 from samgate.segevery.sampler import Chunk, EverythingResult, Sampler

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from samgate.domain import FloatArray
-from samgate.segevery.confidence import confident_positions, distinctiveness, homogeneity, peaks, unit
+from samgate.segevery.confidence import confident_positions, distinctiveness, homogeneity, nearest, peaks, unit
 from samgate.segevery.parameters import AopParameters
 
 SHARP = AopParameters(smoothing_sigma=0)
@@ -121,3 +121,11 @@ def test_prompts_keep_their_distance(spacing: int) -> None:
 
 def test_nothing_to_tell_apart() -> None:
     assert confident_positions(np.ones((48, 64, 16), np.float32), AopParameters()).shape == (0, 2)
+
+
+def test_points_are_told_by_what_they_are_nearest_to() -> None:
+    grid = np.array([(x, y) for y in (37.5, 112.5, 187.5, 262.5) for x in (50, 150, 250, 350)], np.float32)
+    points = np.array([[399.5, 299.5], [0, 0], [120, 0], [99, 70], [399, 299]], np.float32)
+    assert nearest(points, grid).tolist() == [15, 0, 1]
+    assert nearest(points[:0], grid).tolist() == []
+    assert nearest(points, grid[:0]).tolist() == []

@@ -99,6 +99,27 @@ def test_stage_two_goes_from_coarse_to_fine_and_leaves_out_what_it_covers() -> N
     assert sampler.prompts_total == sampler.prompts_done == len(points)
 
 
+@pytest.mark.parametrize(("covering_stages", "begins"), [(1, False), (2, True)])
+def test_stage_two_begins_where_the_embedding_promises_masks(covering_stages: int, begins: bool) -> None:
+    """One spot that differs, in the cell of the embedding that shows (250, 90)."""
+    embedding, size = NO_EMBEDDING.copy(), (300, 400)
+    embedding[:, 14, 39:41] = 1
+    scene, sampler = (
+        Scene(size, []),
+        HierarchicalSampler(HierarchicalParameters(covering_stages=covering_stages), size, SPEC),
+    )
+    (crop,) = sampler.crops
+    sampler.open_crop(crop, frame_of(*size, SPEC), embedding)
+    chunks = []
+    while chunk := sampler.next(crop, 64):
+        chunks.append(chunk)
+        sampler.add(chunk, scene.decode(chunk, sampler.min_ious))
+    order = coords(chunks)
+    assert len(order) == len(np.unique(order, axis=0)) == 1024
+    near = np.abs(order[64:] - (250, 90)).max(axis=1)
+    assert (near.argmin() < 3) == begins
+
+
 def test_masks_of_both_stages_are_told_once_each() -> None:
     scene = SCENES["discs"]
     results, _ = run(HierarchicalSampler(HierarchicalParameters(), scene.size, SPEC), scene)

@@ -8,7 +8,7 @@ import pytest
 from samgate.imaging.preprocess import frame_of
 from samgate.segevery.generator import GridSampler
 from samgate.segevery.parameters import GridParameters
-from samgate.segevery.progressive import ProgressiveSampler, coarse_count, coarse_to_fine, nearest
+from samgate.segevery.progressive import ProgressiveSampler, coarse_count, coarse_to_fine
 from segevery_support import NO_EMBEDDING, SPEC, Disc, Scene, run
 
 DISCS: list[Disc] = [(80, 80, 40), (250, 90, 50), (330, 220, 30), (120, 220, 60), (50, 38, 9)]
@@ -81,13 +81,6 @@ def test_where_the_embedding_promises_masks_comes_first() -> None:
     order = np.concatenate([chunk.coords for chunk in iter(lambda: sampler.next(crop, 100), None)])
     assert np.abs(order - (250, 90)).max(axis=1).argmin() < 3
     assert sorted(map(tuple, order.tolist())) == sorted(map(tuple, crop.points.tolist()))
-
-
-def test_points_of_the_grid_are_told_by_what_they_are_nearest_to() -> None:
-    (crop,) = GridSampler(GridParameters(points_per_side=4), (300, 400), SPEC).crops
-    points = np.array([[399.5, 299.5], [0, 0], [120, 0], [99, 70], [399, 299]], np.float32)
-    assert nearest(points, crop).tolist() == [15, 0, 1]
-    assert nearest(points[:0], crop).tolist() == []
 
 
 def test_boxes_go_first_and_pass_the_grids_filters() -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from samgate.domain import FloatArray, Frame, Survivors
-from samgate.segevery.confidence import confident_positions
+from samgate.segevery.confidence import confident_positions, filled, to_image
 from samgate.segevery.crops import Crop
 from samgate.segevery.elimination import Elimination
 from samgate.segevery.generator import GridSampler
@@ -104,18 +103,3 @@ class AopSampler(GridSampler):
         state.points = np.concatenate([state.points, to_image(chosen, choice.cells, self._frame(crop))])
         state.total = len(state.points) + len(choice.left)
         choice.done.append(0)
-
-
-def filled(embedding: FloatArray, frame: Frame) -> FloatArray:
-    """``embedding`` float32 ``[C, n, n]`` over the padded square → ``[h, w, C]``: the cells that the image is on."""
-    cells = embedding.shape[-1]
-    height, width = (math.ceil(side * cells / frame.side) for side in frame.resized)
-    return np.ascontiguousarray(embedding[:, :height, :width].transpose(1, 2, 0), dtype=np.float32)
-
-
-def to_image(positions: FloatArray, cells: int, frame: Frame) -> FloatArray:
-    """``positions`` float32 ``[n, 2]`` (x, y) in a padded square of ``cells`` a side → pixels of the image. Those
-    beyond it, as half of its last cell may be, come to lie on its last pixel."""
-    original, resized = (np.array(size[::-1], dtype=np.float32) for size in (frame.original, frame.resized))
-    pixels = positions * (original / resized * (frame.side / cells))
-    return np.asarray(np.minimum(pixels, original - 0.5), dtype=np.float32)

@@ -11,10 +11,13 @@ side, those of the second a quarter of one, as in low-res masks.
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from samgate.domain import FloatArray
+from samgate.domain import FloatArray, Frame
 from samgate.segevery.parameters import AopParameters
 
 FINE = 4
@@ -32,6 +35,37 @@ def confident_positions(features: FloatArray, parameters: AopParameters) -> Floa
     parts = peaks(upsample(distinctiveness(features), FINE), parameters) / FINE
     apart = np.abs(parts[:, None] - wholes[None]).max(axis=2) >= parameters.spacing / FINE
     return np.concatenate([wholes, parts[apart.all(axis=1)]]).astype(np.float32)
+
+
+def confident_points(embedding: FloatArray, frame: Frame, parameters: AopParameters) -> FloatArray:
+    """:func:`confident_positions` of an ``embedding`` float32 ``[C, n, n]``, in pixels of the image in ``frame``."""
+    positions = confident_positions(filled(embedding, frame), parameters)
+    return to_image(positions, embedding.shape[-1], frame)
+
+
+def nearest(points: FloatArray, among: FloatArray) -> NDArray[np.intp]:
+    """The places of those ``among`` float32 ``[m, 2]`` that ``points`` float32 ``[n, 2]`` are nearest to, each once, in
+    the order of ``points``."""
+    if not len(points) or not len(among):
+        return np.empty(0, np.intp)
+    places: NDArray[np.intp] = np.square(points[:, None] - among[None]).sum(axis=2).argmin(axis=1)
+    _, first = np.unique(places, return_index=True)
+    return places[np.sort(first)]
+
+
+def filled(embedding: FloatArray, frame: Frame) -> FloatArray:
+    """``embedding`` float32 ``[C, n, n]`` over the padded square → ``[h, w, C]``: the cells that the image is on."""
+    cells = embedding.shape[-1]
+    height, width = (math.ceil(side * cells / frame.side) for side in frame.resized)
+    return np.ascontiguousarray(embedding[:, :height, :width].transpose(1, 2, 0), dtype=np.float32)
+
+
+def to_image(positions: FloatArray, cells: int, frame: Frame) -> FloatArray:
+    """``positions`` float32 ``[n, 2]`` (x, y) in a padded square of ``cells`` a side → pixels of the image. Those
+    beyond it, as half of its last cell may be, come to lie on its last pixel."""
+    original, resized = (np.array(size[::-1], dtype=np.float32) for size in (frame.original, frame.resized))
+    pixels = positions * (original / resized * (frame.side / cells))
+    return np.asarray(np.minimum(pixels, original - 0.5), dtype=np.float32)
 
 
 def homogeneity(features: FloatArray) -> FloatArray:

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samgate.domain import BoolArray, FloatArray, Frame, Survivors
+from samgate.segevery.confidence import confident_points, nearest
 from samgate.segevery.coverage import Coverage
 from samgate.segevery.crops import Crop
 from samgate.segevery.generator import GridSampler
-from samgate.segevery.parameters import HierarchicalParameters
+from samgate.segevery.parameters import AopParameters, HierarchicalParameters
 from samgate.segevery.sampler import Chunk
 from samgate.variants.spec import VariantSpec
 
@@ -37,7 +38,8 @@ class HierarchicalSampler(GridSampler):
 
     Differs from TinySAM's code where that fails: with nothing left for stage two, the masks of stage one are all; in
     images so small that neighbours are the point itself, these are left out. And, with two ``covering_stages``, points
-    that a mask of stage two covers by then are left out, too; those amid four coarse points go first.
+    that a mask of stage two covers by then are left out, too; those nearest to where the embedding promises masks
+    (:mod:`samgate.segevery.confidence`) go first, then those amid four coarse points.
     """
 
     def __init__(self, parameters: HierarchicalParameters, size: tuple[int, int], spec: VariantSpec) -> None:
@@ -52,6 +54,9 @@ class HierarchicalSampler(GridSampler):
         super().open_crop(crop, frame, embedding)
         fine = self._parameters.grid.layer_points_per_side(crop.layer)
         points = neighbours(crop.points, crop.size, fine, self._parameters.coarse_factor)
+        if self._parameters.covering_stages > 1:
+            first = nearest(confident_points(embedding, frame, AopParameters()), points)
+            points = np.concatenate([points[first], np.delete(points, first, axis=0)])
         self._refinements[crop] = _Refinement(points, Coverage(points, frame, self._parameters.high_score_thresh))
 
     def next(self, crop: Crop, limit: int) -> Chunk | None:

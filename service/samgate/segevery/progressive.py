@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samgate.domain import Chosen, FloatArray, Frame, Survivors, least_ious
-from samgate.segevery.aop import filled, to_image
-from samgate.segevery.confidence import confident_positions
+from samgate.segevery.confidence import confident_points, nearest
 from samgate.segevery.coverage import Coverage
 from samgate.segevery.crops import Crop
 from samgate.segevery.generator import GridSampler
@@ -66,8 +65,7 @@ class ProgressiveSampler(GridSampler):
         """See :meth:`Sampler.open_crop`."""
         super().open_crop(crop, frame, embedding)
         self._coverages[crop] = Coverage(crop.points, frame, COVERED)
-        confident = confident_positions(filled(embedding, frame), AopParameters())
-        first = nearest(to_image(confident, embedding.shape[-1], frame), crop)
+        first = nearest(confident_points(embedding, frame, AopParameters()), crop.points)
         left = self._left[crop]
         self._left[crop] = np.concatenate([first, left[~np.isin(left, first)]])
 
@@ -99,15 +97,6 @@ class ProgressiveSampler(GridSampler):
         stable = self._harvest.add(chunk, self._frame(chunk.crop), survivors, rank=1 if boxes else 0)
         self._coverages[chunk.crop].add(survivors.masks[stable])
         self._added(chunk)
-
-
-def nearest(points: FloatArray, crop: Crop) -> NDArray[np.intp]:
-    """The places in ``crop``'s grid that ``points`` float32 ``[n, 2]`` are nearest to, each once, in their order."""
-    side, (height, width) = round(math.sqrt(len(crop.points))), crop.size
-    columns, rows = (points / np.array([width, height], np.float32) * side).astype(np.intp).clip(0, side - 1).T
-    places: NDArray[np.intp] = rows * side + columns
-    _, first = np.unique(places, return_index=True)
-    return places[np.sort(first)]
 
 
 def coarse_to_fine(side: int) -> NDArray[np.intp]:
