@@ -68,8 +68,11 @@ def test_every_strategy_finds_the_disc(client: Client, photo: bytes, strategy: s
     answer = client.everything(photo, strategy=strategy, anytime=anytime, points_per_side=8, timeout_s=200)
     assert (answer.complete, answer.strategy) == (True, strategy)
     assert best_disc(answer) > 0.9
-    assert 4 <= answer.prompts_done <= 64
-    assert (answer.prompts_done < 64) == (strategy in ("hierarchical", "aop"))
+    if strategy == "aop":
+        assert 4 <= answer.prompts_done <= 100
+    else:
+        assert 4 <= answer.prompts_done <= 64
+        assert (answer.prompts_done < 64) == (strategy == "hierarchical")
     scores = [one.mask.predicted_iou for one in answer.masks]
     assert scores == sorted(scores, reverse=True)
 
