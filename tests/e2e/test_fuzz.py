@@ -122,7 +122,13 @@ everything_requests = st.builds(
     variant=st.just(""),
     strategy=st.integers(-1, 7),
     hierarchical=st.none()
-    | st.builds(pb.HierarchicalParameters, high_score_thresh=share, coarse_factor=few, covering_stages=few),
+    | st.builds(
+        pb.HierarchicalParameters,
+        high_score_thresh=share,
+        coarse_factor=few,
+        covering_stages=few,
+        neighbours_per_point=few,
+    ),
     object_aware=st.none() | st.builds(pb.ObjectAwareParameters, conf=share, iou=share, max_detections=few),
     aop=st.none()
     | st.builds(

@@ -58,6 +58,11 @@ _OTHERS: tuple[tuple[str, Callable[[str], Callable[[str], float]], str], ...] = 
         partial(output.whole_number, least=1),
         "hierarchical: 1 if only masks of its first grid cover points (default 2)",
     ),
+    (
+        "neighbours_per_point",
+        _count,
+        "hierarchical: most points after its first grid, for each of it (default 2; 0: all)",
+    ),
     ("conf", _share, "object_aware, auto: least confidence of an object (default 0.4)"),
     ("iou", _share, "object_aware, auto: box IoU above which the less confident of two is dropped (default 0.9)"),
     ("max_detections", partial(output.whole_number, least=1), "object_aware, auto: most objects (default 300)"),

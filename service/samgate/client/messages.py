@@ -62,6 +62,7 @@ class EverythingOptions(GridOptions, total=False):
     high_score_thresh: float
     coarse_factor: int
     covering_stages: int
+    neighbours_per_point: int
     conf: float
     iou: float
     max_detections: int

@@ -43,14 +43,17 @@ def confident_points(embedding: FloatArray, frame: Frame, parameters: AopParamet
     return to_image(positions, embedding.shape[-1], frame)
 
 
-def nearest(points: FloatArray, among: FloatArray) -> NDArray[np.intp]:
-    """The places of those ``among`` float32 ``[m, 2]`` that ``points`` float32 ``[n, 2]`` are nearest to, each once, in
-    the order of ``points``."""
-    if not len(points) or not len(among):
-        return np.empty(0, np.intp)
-    places: NDArray[np.intp] = np.square(points[:, None] - among[None]).sum(axis=2).argmin(axis=1)
+def drawn(points: FloatArray, confident: FloatArray) -> tuple[FloatArray, NDArray[np.intp]]:
+    """``points`` float32 ``[m, 2]`` with those moved that are nearest to one of ``confident`` float32 ``[n, 2]``: there,
+    to the first of several; and the places of what was moved, in the order of ``confident``."""
+    moved = points.copy()
+    if not len(points) or not len(confident):
+        return moved, np.empty(0, np.intp)
+    places: NDArray[np.intp] = np.square(confident[:, None] - points[None]).sum(axis=2).argmin(axis=1)
     _, first = np.unique(places, return_index=True)
-    return places[np.sort(first)]
+    first = np.sort(first)
+    moved[places[first]] = confident[first]
+    return moved, places[first]
 
 
 def filled(embedding: FloatArray, frame: Frame) -> FloatArray:

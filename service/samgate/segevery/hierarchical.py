@@ -6,14 +6,14 @@ A coarse grid first; then, of the fine grid, only the neighbours that no confide
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from samgate.domain import BoolArray, FloatArray, Frame, Survivors
-from samgate.segevery.confidence import confident_points, nearest
+from samgate.segevery.confidence import confident_points, drawn
 from samgate.segevery.coverage import Coverage
 from samgate.segevery.crops import Crop
 from samgate.segevery.generator import GridSampler
@@ -39,12 +39,12 @@ class HierarchicalSampler(GridSampler):
     Differs from TinySAM's code where that fails: with nothing left for stage two, the masks of stage one are all; in
     images so small that neighbours are the point itself, these are left out. And, with two ``covering_stages``, points
     that a mask of stage two covers by then are left out, too; those nearest to where the embedding promises masks
-    (:mod:`samgate.segevery.confidence`) go first, then those amid four coarse points.
+    (:mod:`samgate.segevery.confidence`) are moved there and go first, then come those amid four coarse points. Stage
+    two ends after ``neighbours_per_point`` for each coarse point: most masks are found by then.
     """
 
     def __init__(self, parameters: HierarchicalParameters, size: tuple[int, int], spec: VariantSpec) -> None:
-        coarse = max(1, parameters.grid.points_per_side // parameters.coarse_factor)
-        super().__init__(replace(parameters.grid, points_per_side=coarse), size, spec)
+        super().__init__(parameters.coarse_grid, size, spec)
         self._parameters = parameters
         self._refinements: dict[Crop, _Refinement] = {}
         """Of crops whose stage two hasn't begun."""
@@ -55,7 +55,7 @@ class HierarchicalSampler(GridSampler):
         fine = self._parameters.grid.layer_points_per_side(crop.layer)
         points = neighbours(crop.points, crop.size, fine, self._parameters.coarse_factor)
         if self._parameters.covering_stages > 1:
-            first = nearest(confident_points(embedding, frame, AopParameters()), points)
+            points, first = drawn(points, confident_points(embedding, frame, AopParameters()))
             points = np.concatenate([points[first], np.delete(points, first, axis=0)])
         self._refinements[crop] = _Refinement(points, Coverage(points, frame, self._parameters.high_score_thresh))
 
@@ -72,6 +72,9 @@ class HierarchicalSampler(GridSampler):
                 fine.left = np.flatnonzero(~fine.coverage.covered())
             elif self._parameters.covering_stages > 1:
                 fine.left = fine.left[~fine.coverage.covered()[fine.left]]
+            per_point = self._parameters.neighbours_per_point
+            if per_point:
+                fine.left = fine.left[: per_point * len(crop.points) - fine.taken]
             taken, fine.left = fine.left[:limit], fine.left[limit:]
             fine.taken += len(taken)
             state.total = len(crop.points) + fine.taken + len(fine.left)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from samgate.errors import InvalidArgument
@@ -78,8 +78,8 @@ class GridParameters:
 @dataclass(frozen=True, slots=True)
 class HierarchicalParameters:
     """Names, defaults and meaning are those of TinySAM's ``SamHierarchicalMaskGenerator``, but for
-    ``covering_stages``; ``grid`` is its fine grid, and its filters. Raises :class:`InvalidArgument` as
-    :class:`GridParameters` does (``hierarchical.<name>``)."""
+    ``covering_stages`` and ``neighbours_per_point``; ``grid`` is its fine grid, and its filters. Raises
+    :class:`InvalidArgument` as :class:`GridParameters` does (``hierarchical.<name>``)."""
 
     grid: GridParameters = field(default_factory=GridParameters)
     high_score_thresh: float = 8.5
@@ -87,16 +87,31 @@ class HierarchicalParameters:
     coarse_factor: int = 4
     """Stage one has ``points_per_side`` / this points a side."""
     covering_stages: int = 2
-    """Whose masks cover points: 1 is TinySAM's; with 2 those of stage two as well, as soon as they are found."""
+    """Whose masks cover points: 1 is TinySAM's; with 2 those of stage two as well, as soon as they are found, and it
+    begins with the most promising points."""
+    neighbours_per_point: int = 2
+    """Stage two has at most as many points for each one of stage one; 0 is no limit, as in TinySAM."""
 
     LIMITS: ClassVar[Mapping[str, tuple[float, float]]] = {
         "high_score_thresh": (-100, 100),
         "coarse_factor": (1, 16),
         "covering_stages": (1, 2),
+        "neighbours_per_point": (0, 256),
     }
 
     def __post_init__(self) -> None:
         check_limits("hierarchical", self, self.LIMITS)
+
+    @property
+    def coarse_grid(self) -> GridParameters:
+        """That of stage one, with all of the filters."""
+        return replace(self.grid, points_per_side=max(1, self.grid.points_per_side // self.coarse_factor))
+
+    def layer_prompts(self, layer: int) -> int:
+        """The most prompts of a crop of ``layer``."""
+        coarse = self.coarse_grid.layer_points_per_side(layer) ** 2
+        every = max(coarse, self.grid.layer_points_per_side(layer) ** 2)
+        return min(every, coarse * (1 + self.neighbours_per_point)) if self.neighbours_per_point else every
 
 
 @dataclass(frozen=True, slots=True)

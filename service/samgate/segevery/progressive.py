@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samgate.domain import Chosen, FloatArray, Frame, Survivors, least_ious
-from samgate.segevery.confidence import confident_points, nearest
+from samgate.segevery.confidence import confident_points, drawn
 from samgate.segevery.coverage import Coverage
 from samgate.segevery.crops import Crop
 from samgate.segevery.generator import GridSampler
@@ -25,12 +25,11 @@ _COARSE_SIDE = 4
 class ProgressiveSampler(GridSampler):
     """A :class:`~samgate.segevery.sampler.Sampler` for the prompts of the grid, from coarse to fine.
 
-    ``boxes`` go first, then the points of the grid that are nearest to where the embedding promises masks
-    (:mod:`samgate.segevery.confidence`, as the strategy ``aop`` has it), then a grid of 4 × 4 to 8 × 8 of the points,
-    then what lies between, at twice the density each time; points that a mask covers already with high logits, which
-    would most probably find that mask again, go last. All filters are the grid's, for the masks of boxes as well, and
-    nothing is left out in the end: without boxes, the masks are those of :class:`GridSampler`, but that which
-    near-duplicates aren't made depends on the order (:mod:`samgate.segevery.choice`).
+    ``boxes`` go first, then the points of the grid that are nearest to where the embedding promises masks, moved there
+    (:mod:`samgate.segevery.confidence`, as the strategy ``aop`` has it: small objects lie between points), then a grid
+    of 4 × 4 to 8 × 8 of the points, then what lies between, at twice the density each time; points that a mask covers
+    already with high logits, which would most probably find that mask again, go last. All filters are the grid's, for
+    the masks of boxes as well, and nothing is left out in the end.
 
     Args:
         parameters: grid, crops and thresholds.
@@ -64,8 +63,8 @@ class ProgressiveSampler(GridSampler):
     def open_crop(self, crop: Crop, frame: Frame, embedding: FloatArray) -> None:
         """See :meth:`Sampler.open_crop`."""
         super().open_crop(crop, frame, embedding)
-        self._coverages[crop] = Coverage(crop.points, frame, COVERED)
-        first = nearest(confident_points(embedding, frame, AopParameters()), crop.points)
+        points, first = drawn(crop.points, confident_points(embedding, frame, AopParameters()))
+        self._states[crop].points, self._coverages[crop] = points, Coverage(points, frame, COVERED)
         left = self._left[crop]
         self._left[crop] = np.concatenate([first, left[~np.isin(left, first)]])
 
@@ -84,7 +83,7 @@ class ProgressiveSampler(GridSampler):
             order = np.argsort(self._coverages[crop].covered()[left], kind="stable")
             taken = order[:limit]
             self._left[crop] = np.delete(left, taken)
-            return Chunk(crop, crop.points[left[taken]])
+            return Chunk(crop, self._states[crop].points[left[taken]])
 
     def choose(self, chunk: Chunk, ious: FloatArray, coarse: FloatArray) -> Chosen:
         """See :meth:`Sampler.choose`."""

@@ -101,7 +101,7 @@ STRATEGIES: dict[Strategy, StrategySpec] = {
     ),
     Strategy.HIERARCHICAL: StrategySpec(
         sampler=lambda parameters, size, spec, _: HierarchicalSampler(parameters.hierarchical, size, spec),
-        prompts=_fine_grid,
+        prompts=lambda parameters, size: sum(map(parameters.hierarchical.layer_prompts, _crops(parameters, size))),
     ),
     Strategy.OBJECT_AWARE: StrategySpec(
         sampler=_object_aware,
