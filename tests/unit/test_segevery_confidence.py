@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from samgate.domain import FloatArray
-from samgate.segevery.confidence import confident_positions, distinctiveness, homogeneity, nearest, peaks, unit
+from samgate.segevery.confidence import confident_positions, distinctiveness, drawn, homogeneity, peaks, unit
 from samgate.segevery.parameters import AopParameters
 
 SHARP = AopParameters(smoothing_sigma=0)
@@ -123,9 +123,15 @@ def test_nothing_to_tell_apart() -> None:
     assert confident_positions(np.ones((48, 64, 16), np.float32), AopParameters()).shape == (0, 2)
 
 
-def test_points_are_told_by_what_they_are_nearest_to() -> None:
+def test_points_are_drawn_to_what_is_nearest() -> None:
     grid = np.array([(x, y) for y in (37.5, 112.5, 187.5, 262.5) for x in (50, 150, 250, 350)], np.float32)
     points = np.array([[399.5, 299.5], [0, 0], [120, 0], [99, 70], [399, 299]], np.float32)
-    assert nearest(points, grid).tolist() == [15, 0, 1]
-    assert nearest(points[:0], grid).tolist() == []
-    assert nearest(points, grid[:0]).tolist() == []
+    moved, places = drawn(grid, points)
+    assert places.tolist() == [15, 0, 1]
+    assert np.array_equal(moved[places], points[:3])
+    others = np.delete(np.arange(16), places)
+    assert np.array_equal(moved[others], grid[others])
+    for some, confident in ((grid, points[:0]), (grid[:0], points)):
+        moved, places = drawn(some, confident)
+        assert np.array_equal(moved, some)
+        assert len(places) == 0

@@ -70,7 +70,7 @@ def coords(chunks: list[Chunk]) -> FloatArray:
 @pytest.mark.parametrize("limit", [5, 64])
 def test_the_points_are_tinysams(name: str, limit: int) -> None:
     scene = SCENES[name]
-    sampler = HierarchicalSampler(HierarchicalParameters(covering_stages=1), scene.size, SPEC)
+    sampler = HierarchicalSampler(HierarchicalParameters(covering_stages=1, neighbours_per_point=0), scene.size, SPEC)
     _, chunks = run(sampler, scene, limit)
     coarse, fine = literal(scene)
     found = coords(chunks)
@@ -88,7 +88,11 @@ def test_stage_two_goes_from_coarse_to_fine_and_leaves_out_what_it_covers() -> N
     def on_it(points: FloatArray) -> int:
         return int(np.count_nonzero(np.hypot(*(points - disc[:2]).T) < disc[2] - 2))
 
-    strict, every = run(HierarchicalSampler(HierarchicalParameters(covering_stages=1), scene.size, SPEC), scene, 8)
+    strict, every = run(
+        HierarchicalSampler(HierarchicalParameters(covering_stages=1, neighbours_per_point=0), scene.size, SPEC),
+        scene,
+        8,
+    )
     sampler = HierarchicalSampler(HierarchicalParameters(), scene.size, SPEC)
     results, chunks = run(sampler, scene, 8)
     assert [(one.area, one.predicted_iou) for one in results] == [(one.area, one.predicted_iou) for one in strict]
@@ -106,7 +110,9 @@ def test_stage_two_begins_where_the_embedding_promises_masks(covering_stages: in
     embedding[:, 14, 39:41] = 1
     scene, sampler = (
         Scene(size, []),
-        HierarchicalSampler(HierarchicalParameters(covering_stages=covering_stages), size, SPEC),
+        HierarchicalSampler(
+            HierarchicalParameters(covering_stages=covering_stages, neighbours_per_point=0), size, SPEC
+        ),
     )
     (crop,) = sampler.crops
     sampler.open_crop(crop, frame_of(*size, SPEC), embedding)
@@ -154,7 +160,7 @@ def test_nothing_is_left_for_stage_two_where_everything_is_covered() -> None:
 )
 def test_images_without_room_for_steps(size: tuple[int, int], count: int) -> None:
     scene = Scene(size, [])
-    results, chunks = run(HierarchicalSampler(HierarchicalParameters(), size, SPEC), scene)
+    results, chunks = run(HierarchicalSampler(HierarchicalParameters(neighbours_per_point=0), size, SPEC), scene)
     assert results == []
     points = coords(chunks)
     assert len(points) == len(np.unique(points, axis=0)) == count
@@ -166,7 +172,8 @@ def test_images_without_room_for_steps(size: tuple[int, int], count: int) -> Non
 )
 def test_other_factors(side: int, factor: int, count: int) -> None:
     scene = Scene((640, 640), [])
-    parameters = HierarchicalParameters(GridParameters(points_per_side=side), coarse_factor=factor)
+    grid = GridParameters(points_per_side=side)
+    parameters = HierarchicalParameters(grid, coarse_factor=factor, neighbours_per_point=0)
     _, chunks = run(HierarchicalSampler(parameters, scene.size, SPEC), scene)
     points = coords(chunks)
     assert len(points) == len(np.unique(points, axis=0)) == count
@@ -189,6 +196,24 @@ def test_stage_two_waits_for_all_of_stage_one() -> None:
         sampler.finish_crop(crop)
     assert sampler.next(crop, 40) is not None
     assert sampler.prompts_total > 64
+
+
+@pytest.mark.parametrize(("per_point", "layers", "limit"), [(1, 0, 5), (2, 0, 64), (3, 1, 16), (16, 0, 64), (0, 1, 64)])
+def test_stage_two_ends_after_so_many_neighbours(per_point: int, layers: int, limit: int) -> None:
+    """Which are those that come first without an end; and no more prompts than were announced."""
+    scene = Scene((640, 640), [])
+    grid = GridParameters(crop_n_layers=layers, crop_n_points_downscale_factor=2)
+    every = HierarchicalParameters(grid, neighbours_per_point=0)
+    parameters = HierarchicalParameters(grid, neighbours_per_point=per_point)
+    sampler = HierarchicalSampler(parameters, scene.size, SPEC)
+    found, first = run(sampler, scene, limit)[1], run(HierarchicalSampler(every, scene.size, SPEC), scene)[1]
+    for crop in sampler.crops:
+        some, all_ = (coords([chunk for chunk in chunks if chunk.crop.box == crop.box]) for chunks in (found, first))
+        coarse = len(crop.points)
+        count = min(len(all_), coarse * (1 + per_point)) if per_point else len(all_)
+        assert np.array_equal(some, all_[:count])
+        assert count <= parameters.layer_prompts(crop.layer) <= coarse * 16
+    assert sampler.prompts_done == sampler.prompts_total == len(coords(found))
 
 
 def test_crops_have_two_stages_each() -> None:

@@ -80,7 +80,14 @@ def test_where_the_embedding_promises_masks_comes_first() -> None:
     sampler.open_crop(crop, frame_of(*SCENE.size, SPEC), embedding)
     order = np.concatenate([chunk.coords for chunk in iter(lambda: sampler.next(crop, 100), None)])
     assert np.abs(order - (250, 90)).max(axis=1).argmin() < 3
-    assert sorted(map(tuple, order.tolist())) == sorted(map(tuple, crop.points.tolist()))
+    # All others are where the grid has them, and those that moved are still nearest to it.
+    grid, asked = (set(map(tuple, points.tolist())) for points in (crop.points, order))
+    moved = asked - grid
+    assert 0 < len(moved) <= 3
+    assert len(asked) == len(grid) == len(order)
+    steps = np.array([400, 300]) / 32
+    for point in moved:
+        assert any(np.all(np.abs(np.array(point) - left) <= steps / 2) for left in grid - asked)
 
 
 def test_boxes_go_first_and_pass_the_grids_filters() -> None:
