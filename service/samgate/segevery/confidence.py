@@ -44,8 +44,8 @@ def confident_points(embedding: FloatArray, frame: Frame, parameters: AopParamet
 
 
 def drawn(points: FloatArray, confident: FloatArray) -> tuple[FloatArray, NDArray[np.intp]]:
-    """``points`` float32 ``[m, 2]`` with those moved that are nearest to one of ``confident`` float32 ``[n, 2]``, to the
-    first of several; and the places of what was moved, in the order of ``confident``."""
+    """``points`` float32 ``[m, 2]`` with those moved that are nearest to one of ``confident`` float32 ``[n, 2]``: to
+    that, or the first of several. And the places of what was moved, in the order of ``confident``."""
     moved = points.copy()
     if not len(points) or not len(confident):
         return moved, np.empty(0, np.intp)
