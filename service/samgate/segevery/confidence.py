@@ -49,7 +49,8 @@ def drawn(points: FloatArray, confident: FloatArray) -> tuple[FloatArray, NDArra
     moved = points.copy()
     if not len(points) or not len(confident):
         return moved, np.empty(0, np.intp)
-    places: NDArray[np.intp] = np.square(confident[:, None] - points[None]).sum(axis=2).argmin(axis=1)
+    # One by one: all distances at once are hundreds of megabytes where a caller asks for the densest grid.
+    places = np.array([np.square(points - one).sum(axis=1).argmin() for one in confident], np.intp)
     _, first = np.unique(places, return_index=True)
     first = np.sort(first)
     moved[places[first]] = confident[first]
