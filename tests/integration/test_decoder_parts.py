@@ -32,20 +32,17 @@ async def engine(request: pytest.FixtureRequest) -> AsyncIterator[EmbeddedEngine
     assert isinstance(made, EmbeddedEngine)
     # Else both sides of every comparison would be the same call.
     graphs = made._graphs
-    decoders = (graphs.decoder, graphs.masked_decoder, graphs.attend, graphs.upscale)
-    assert [len(graph.parts) for graph in decoders] == [2] * 4
-    assert made.capacity.decode_images == 2
+    assert [len(graph.parts) for graph in (graphs.decoder, graphs.masked_decoder)] == [2, 2]
+    assert len(graphs.lanes) == made.capacity.lanes == made.capacity.decode_images == 2
     yield made
     await made.close()
 
 
 def whole(engine: EmbeddedEngine) -> EmbeddedEngine:
-    """``engine``'s graphs, each called once."""
+    """``engine``'s graphs, one call after another."""
     graphs = engine._graphs
-    decoder, masked, attend, upscale = (
-        Decoder(graph.whole) for graph in (graphs.decoder, graphs.masked_decoder, graphs.attend, graphs.upscale)
-    )
-    alone = LoadedGraphs(graphs.encoder, decoder, masked, graphs.terms, attend, upscale)
+    decoder, masked = (Decoder(graph.whole) for graph in (graphs.decoder, graphs.masked_decoder))
+    alone = LoadedGraphs(graphs.encoder, decoder, masked, graphs.terms, graphs.lanes[:1])
     return EmbeddedEngine(engine.name, engine.precision, alone, engine.capacity)
 
 

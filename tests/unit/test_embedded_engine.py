@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from threading import Barrier, BrokenBarrierError
 from typing import Any
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from samgate.domain import Choose, Chosen, FloatArray
 from samgate.engines.base import Capacity, Decoded, Prompts
-from samgate.engines.embedded import Decoder, EmbeddedEngine, LoadedGraphs, divide
+from samgate.engines.embedded import Decoder, EmbeddedEngine, Lane, LoadedGraphs, divide
 from samgate.errors import Unavailable
 from samgate.variants.graphs import EVERYTHING_BLOCKS, EVERYTHING_PROMPTS, TERMS
 
@@ -92,14 +93,13 @@ def prompts(images: int, count: int, *, masked: bool = False) -> Prompts:
     return Prompts(coords, np.ones((images, count, 2), np.int32), masks, has_mask)
 
 
-def engine(decoder: Decoder, parts: int = 0) -> EmbeddedEngine:
+def engine(decoder: Decoder, lanes: Sequence[Lane] = (Lane(attend, upscale),)) -> EmbeddedEngine:
     loaded = LoadedGraphs(
         encoder=lambda inputs: [np.zeros((1, 256, 64, 64), np.float32)],
         decoder=decoder,
         masked_decoder=decoder,
         terms=lambda inputs: [TERMS_OF_BLOCKS.get(name, np.zeros((1, 1, 1), np.float32)) for name in TERMS],
-        attend=Decoder(attend, (attend,) * parts),
-        upscale=Decoder(upscale, (upscale,) * parts),
+        lanes=tuple(lanes),
     )
     return EmbeddedEngine("made up", "f32", loaded, Capacity(1, PARTS, 16, 1))
 
@@ -157,7 +157,7 @@ async def test_one_prompt_has_all_threads() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 9, 21])
 async def test_survivors_keep_their_prompts_numbers(count: int) -> None:
-    made, choose = engine(Decoder(decode), parts=2), better(lambda x: range(300 * (x // 4 % 3)))
+    made, choose = engine(Decoder(decode), [Lane(attend, upscale)] * 2), better(lambda x: range(300 * (x // 4 % 3)))
     found = await made.survivors(embedding(0.0), prompts(1, count), choose, math.inf)
     alone = await engine(Decoder(decode)).survivors(embedding(0.0), prompts(1, count), choose, math.inf)
     assert found.ious.shape == (count, 4)
@@ -171,10 +171,62 @@ async def test_survivors_keep_their_prompts_numbers(count: int) -> None:
     await made.close()
 
 
+async def test_lanes_run_beside_each_other_and_each_for_one_call_at_a_time() -> None:
+    """Whether they are groups of one call or several calls."""
+    together, busy = Barrier(PARTS), set[int]()
+
+    def lane(number: int) -> Lane:
+        def attending(inputs: Inputs) -> list[NDArray[Any]]:
+            assert number not in busy, "called while it runs"
+            busy.add(number)
+            together.wait(timeout=10)
+            busy.remove(number)
+            return attend(inputs)
+
+        return Lane(attending, upscale)
+
+    made, choose = engine(Decoder(decode), [lane(number) for number in range(PARTS)]), better(lambda x: [x])
+    asked, image = prompts(1, 2 * EVERYTHING_PROMPTS), embedding(0.0)
+    whole, *parts = await asyncio.gather(
+        made.survivors(image, asked, choose, math.inf),
+        *(made.survivors(image, prompts(1, EVERYTHING_PROMPTS), choose, math.inf) for _ in range(4)),
+    )
+    for part in parts:
+        assert np.array_equal(part.ious, whole.ious[:EVERYTHING_PROMPTS])
+        assert np.array_equal(part.kept, whole.kept[: len(part.kept)])
+        assert np.array_equal(part.masks, whole.masks[: len(part.kept)])
+    await made.close()
+
+
+async def test_a_lane_that_fails_fails_the_call_after_the_others_have_ended() -> None:
+    begun, ended = Barrier(PARTS), list[int]()
+
+    def fails(inputs: Inputs) -> list[NDArray[Any]]:
+        begun.wait(timeout=10)
+        raise RuntimeError("out of memory")
+
+    def ends(inputs: Inputs) -> list[NDArray[Any]]:
+        begun.wait(timeout=10)
+        time.sleep(0.05)
+        ended.append(1)
+        return attend(inputs)
+
+    made = engine(Decoder(decode), [Lane(fails, upscale), Lane(ends, upscale)])
+    asked = prompts(1, 2 * EVERYTHING_PROMPTS)
+    with pytest.raises(Unavailable, match="made up could not run the graph: out of memory"):
+        await made.survivors(embedding(0.0), asked, better(lambda x: []), math.inf)
+    assert ended == [1]
+    # The lane is there for the next call.
+    begun.abort()
+    with pytest.raises(Unavailable):
+        await made.survivors(embedding(0.0), asked, better(lambda x: []), math.inf)
+    await made.close()
+
+
 @pytest.mark.parametrize(("wanted", "made"), [([], 0), ([33], 256), (range(256), 256), (range(100, 400), 512)])
 async def test_blocks_are_made_where_they_are_wanted_and_next_to_it(wanted: Sequence[int], made: int) -> None:
     """All else is as the mask is coarsely."""
-    one = engine(Decoder(decode), parts=2)
+    one = engine(Decoder(decode))
     found = await one.survivors(embedding(0.0), prompts(1, 3), better(lambda x: wanted), math.inf)
     assert found.kept.tolist() == [[2, 0], [2, 1]]
     for mask, worth in zip(found.masks, found.ious[2], strict=False):

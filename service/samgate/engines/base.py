@@ -49,13 +49,15 @@ class Decoded:
 @dataclass(frozen=True, slots=True)
 class Capacity:
     """How much one call may hold: ``max_images`` an encoder's; ``decode_images`` and ``max_prompts`` (I × P) a
-    decoder's; and calls of each kind at once. ``together`` of SegEvery's prompts take as long as one."""
+    decoder's; and calls of each kind at once. SegEvery has ``lanes``, each for a call of its own, where ``together``
+    prompts take as long as one."""
 
     max_images: int
     decode_images: int
     max_prompts: int
     parallel_calls: int
     together: int = 1
+    lanes: int = 1
 
 
 class Detector(Protocol):

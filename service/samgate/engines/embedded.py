@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from queue import SimpleQueue
+from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -37,39 +40,41 @@ class Decoder:
     parts: tuple[Graph, ...] = ()
 
     def run(self, calls: Sequence[Mapping[str, NDArray[Any]]], executor: Executor) -> list[list[NDArray[Any]]]:
-        """The results of ``calls``: of one on all threads, of several at once, the parts taking turns."""
-        parts = self.parts[: len(calls)]
-        if len(parts) < 2:
+        """The results of ``calls``: of one on all threads, of as many as there are parts at once."""
+        if len(calls) < 2:
             return [self.whole(call) for call in calls]
-
-        def share(number: int) -> list[list[NDArray[Any]]]:
-            return [parts[number](call) for call in calls[number :: len(parts)]]
-
-        others = [executor.submit(share, number) for number in range(1, len(parts))]
+        others = [executor.submit(part, call) for part, call in zip(self.parts[1:], calls[1:], strict=False)]
         try:
-            first = share(0)
+            first = self.parts[0](calls[0])
         finally:
             # Whatever becomes of it: a part that still runs can't be called.
             wait(others)
-        shares = [first, *(other.result() for other in others)]
-        return [shares[index % len(parts)][index // len(parts)] for index in range(len(calls))]
+        return [first, *(other.result() for other in others)]
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """What decodes SegEvery's prompts on one thread, EVERYTHING_PROMPTS at a time: ``attend``, which lends what it
+    finds, and ``upscale``."""
+
+    attend: Graph
+    upscale: Graph
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedGraphs:
-    """The graphs of one variant, ready to run. ``attend`` takes EVERYTHING_PROMPTS prompts and lends what it finds."""
+    """The graphs of one variant, ready to run. ``lanes`` run beside each other, none waiting for another."""
 
     encoder: Graph
     decoder: Decoder
     masked_decoder: Decoder
     terms: Graph
-    attend: Decoder
-    upscale: Decoder
+    lanes: tuple[Lane, ...]
 
 
 class EmbeddedEngine:
-    """Runs graphs on two lanes, one a stage, so that a prompt on a cached embedding doesn't wait for the image that is
-    being encoded."""
+    """Runs graphs on threads by stage, so that a prompt on a cached embedding doesn't wait for the image that is being
+    encoded."""
 
     def __init__(self, name: str, precision: str, graphs: LoadedGraphs, capacity: Capacity) -> None:
         self.name = name
@@ -81,13 +86,19 @@ class EmbeddedEngine:
         self._beside = ThreadPoolExecutor(
             max(1, len(graphs.decoder.parts) - 1), thread_name_prefix=f"{name}-decode-beside"
         )
+        self._everything = ThreadPoolExecutor(len(graphs.lanes), thread_name_prefix=f"{name}-everything")
+        self._lanes: SimpleQueue[Lane] = SimpleQueue()
+        """Those that are free: as many as threads are."""
+        for lane in graphs.lanes:
+            self._lanes.put(lane)
         self._latest = LatestTerms()
+        self._terms_lock = Lock()
         self._closed = False
 
     async def encode(self, images: Images, deadline: float) -> list[FloatArray]:  # noqa: ARG002
         """See :meth:`samgate.engines.base.Engine.encode`."""
         inputs: dict[str, NDArray[Any]] = {"image": images.pixels, "valid": images.valid}
-        embeddings = (await self._run(self._encoding, lambda: self._graphs.encoder(inputs)))[0]
+        ((embeddings, *_),) = await self._run(self._encoding, lambda: self._graphs.encoder(inputs))
         # One array each: a slice would keep the whole batch in memory for as long as one of its images is cached.
         return [one.copy() for one in embeddings] if len(embeddings) > 1 else [embeddings[0]]
 
@@ -101,7 +112,7 @@ class EmbeddedEngine:
         graph = self._graphs.decoder if prompts.masks is None else self._graphs.masked_decoder
         axis = 0 if len(embeddings) > 1 else 1
         calls = [_inputs(*part) for part in divide(embeddings, prompts, len(graph.parts))]
-        results = await self._run(self._decoding, lambda: graph.run(calls, self._beside))
+        (results,) = await self._run(self._decoding, lambda: graph.run(calls, self._beside))
         masks, ious = (_joined([result[index] for result in results], axis) for index in range(2))
         return Decoded(masks, ious)
 
@@ -113,52 +124,32 @@ class EmbeddedEngine:
         deadline: float,  # noqa: ARG002
     ) -> Survivors:
         """See :meth:`samgate.engines.base.Engine.survivors`."""
-        count, step = prompts.coords.shape[1], EVERYTHING_PROMPTS * max(1, len(self._graphs.attend.parts))
-
-        def run() -> Survivors:
-            terms = self._terms(embedding)
-            found = [
-                self._survivors(terms, _slice(prompts, 1, start, min(start + step, count)), choose)
-                for start in range(0, count, step)
-            ]
-            kept = [part.kept + np.array([number * step, 0], np.int32) for number, part in enumerate(found)]
-            masks, ious = (_joined([getattr(part, name) for part in found], 0) for name in ("masks", "ious"))
-            return Survivors(masks, _joined(kept, 0), ious)
-
-        return await self._run(self._decoding, run)
-
-    def _survivors(self, terms: Terms, prompts: Prompts, choose: Choose) -> Survivors:
-        """Of no more ``prompts`` than there is room for at once, on the decoder's thread."""
-        attend = self._graphs.attend
-        parts = [part for _, part in divide([terms["image_pixels"]], prompts, len(attend.parts))]
-        counts = [part.coords.shape[1] for part in parts]
-        shared = {name: terms[name] for name in _ATTENDING}
-        lent = attend.run([shared | _prompts(_padded(part)) for part in parts], self._beside)
-        ious, coarse = (
-            _joined([one[index][:, :count] for one, count in zip(lent, counts, strict=True)], 1)[0]
-            for index in range(2)
+        groups = [
+            _slice(prompts, 1, start, start + EVERYTHING_PROMPTS)
+            for start in range(0, prompts.coords.shape[1], EVERYTHING_PROMPTS)
+        ]
+        found = await self._run(
+            self._everything, *(partial(self._survivors, embedding, group, choose) for group in groups)
         )
-        chosen, size = choose(ious, coarse), 4 * coarse.shape[-1]
-        masks, ious = np.empty((len(chosen.kept), size, size), np.float32), ious.copy()
-        whose = [(one, prompt) for one, count in zip(lent, counts, strict=True) for prompt in range(count)]
-        of_prompt = [np.flatnonzero(chosen.kept[:, 0] == prompt) for prompt in np.unique(chosen.kept[:, 0])]
-        sketches = []
-        for at in of_prompt:
-            attended, prompt = whose[chosen.kept[at[0], 0]]
-            sketches.append(sketch(terms, attended, prompt, chosen.kept[at, 1], chosen.blocks[at]))
-        calls = [part.inputs for one in sketches for part in one.parts]
-        made = iter(self._graphs.upscale.run(calls, self._beside))
-        for one, at in zip(sketches, of_prompt, strict=True):
-            one.finish([next(made)[0] for _ in one.parts], masks[at[0] : at[-1] + 1])
-        return Survivors(masks, chosen.kept, ious)
+        kept = [part.kept + np.array([index * EVERYTHING_PROMPTS, 0], np.int32) for index, part in enumerate(found)]
+        masks, ious = (_joined([getattr(part, name) for part in found], 0) for name in ("masks", "ious"))
+        return Survivors(masks, _joined(kept, 0), ious)
+
+    def _survivors(self, embedding: FloatArray, prompts: Prompts, choose: Choose) -> Survivors:
+        """Of at most EVERYTHING_PROMPTS, on a thread of their own."""
+        terms, lane = self._terms(embedding), self._lanes.get()
+        try:
+            return _survivors(lane, terms, prompts, choose)
+        finally:
+            self._lanes.put(lane)
 
     def _terms(self, embedding: FloatArray) -> Terms:
-        """On the decoder's thread."""
-        found = self._latest.of(embedding)
-        if found is None:
-            made = self._graphs.terms({"image_embedding": embedding[None]})
-            self._latest.keep(embedding, found := dict(zip(TERMS, made, strict=True)))
-        return found
+        with self._terms_lock:
+            found = self._latest.of(embedding)
+            if found is None:
+                made = self._graphs.terms({"image_embedding": embedding[None]})
+                self._latest.keep(embedding, found := dict(zip(TERMS, made, strict=True)))
+            return found
 
     async def healthy(self) -> bool:
         """Runs in this process: as healthy as the process, until closed."""
@@ -167,21 +158,39 @@ class EmbeddedEngine:
     async def close(self) -> None:
         """See :meth:`samgate.engines.base.Engine.close`."""
         self._closed = True
-        for executor in (self._encoding, self._decoding, self._beside):
+        for executor in (self._encoding, self._decoding, self._beside, self._everything):
             await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
 
-    async def _run(self, executor: ThreadPoolExecutor, run: Callable[[], T]) -> T:
+    async def _run(self, executor: ThreadPoolExecutor, *runs: Callable[[], T]) -> list[T]:
         if self._closed:
             raise Unavailable("the engine is closed")
-        call = asyncio.get_running_loop().run_in_executor(executor, run)
+        loop = asyncio.get_running_loop()
+        calls = [loop.run_in_executor(executor, run) for run in runs]
         try:
-            return await asyncio.shield(call)
+            await asyncio.wait(calls)
         except asyncio.CancelledError:
             # A graph that runs can't be stopped: the engine is not free before it has ended.
-            await asyncio.wait([call])
+            await asyncio.wait(calls)
             raise
-        except RuntimeError as error:
-            raise Unavailable(f"{self.name} could not run the graph: {error}") from error
+        errors = [error for call in calls if (error := call.exception()) is not None]
+        if errors and isinstance(errors[0], RuntimeError):
+            raise Unavailable(f"{self.name} could not run the graph: {errors[0]}") from errors[0]
+        if errors:
+            raise errors[0]
+        return [call.result() for call in calls]
+
+
+def _survivors(lane: Lane, terms: Terms, prompts: Prompts, choose: Choose) -> Survivors:
+    count = prompts.coords.shape[1]
+    lent = lane.attend({name: terms[name] for name in _ATTENDING} | _prompts(_padded(prompts)))
+    ious, coarse = lent[0][0, :count].copy(), lent[1][0, :count]
+    chosen, size = choose(ious, coarse), 4 * coarse.shape[-1]
+    masks = np.empty((len(chosen.kept), size, size), np.float32)
+    for prompt in np.unique(chosen.kept[:, 0]).tolist():
+        at = np.flatnonzero(chosen.kept[:, 0] == prompt)
+        drawn = sketch(terms, lent, prompt, chosen.kept[at, 1], chosen.blocks[at])
+        drawn.finish([lane.upscale(part.inputs)[0] for part in drawn.parts], masks[at[0] : at[-1] + 1])
+    return Survivors(masks, chosen.kept, ious)
 
 
 def divide(

@@ -14,7 +14,7 @@ from typing import Protocol, cast
 from samgate.config import EngineSettings, Settings
 from samgate.engines.base import Capacity, Engine
 from samgate.engines.cpu import DECODE_PROMPTS, ENCODE_BATCH, usable_cores
-from samgate.engines.embedded import Decoder, EmbeddedEngine, Graph, LoadedGraphs
+from samgate.engines.embedded import Decoder, EmbeddedEngine, Graph, Lane, LoadedGraphs
 from samgate.engines.graphs import RUNTIMES, RuntimeName, runtime_graphs
 from samgate.errors import InvalidArgument
 from samgate.variants.graphs import EVERYTHING_PROMPTS, GraphName
@@ -78,7 +78,8 @@ def load_embedded(spec: VariantSpec, settings: EngineSettings, report: Callable[
         decode_images=threads,
         max_prompts=settings.max_decode_prompts or DECODE_PROMPTS,
         parallel_calls=1,
-        together=threads * EVERYTHING_PROMPTS,
+        together=EVERYTHING_PROMPTS,
+        lanes=threads,
     )
     runtime = cast("Runtime", importlib.import_module(f"samgate.engines.{name}"))
 
@@ -87,9 +88,8 @@ def load_embedded(spec: VariantSpec, settings: EngineSettings, report: Callable[
         whole = runtime.load_graph(file, hint, threads)
         return Decoder(whole, runtime.load_side_by_side(file, hint, threads) if threads > 1 else ())
 
-    def on_one_thread(graph: GraphName, size: int | None = None, lend: bool = False) -> Decoder:
-        parts = runtime.load_side_by_side(graphs.files[graph], graphs.hints[graph], threads, size, lend)
-        return Decoder(parts[0], parts)
+    def on_one_thread(graph: GraphName, size: int | None = None, lend: bool = False) -> tuple[Graph, ...]:
+        return runtime.load_side_by_side(graphs.files[graph], graphs.hints[graph], threads, size, lend)
 
     batch = 1 if capacity.max_images == 1 else None
     loaded = LoadedGraphs(
@@ -97,8 +97,7 @@ def load_embedded(spec: VariantSpec, settings: EngineSettings, report: Callable[
         decoder=decoder("decoder"),
         masked_decoder=decoder("masked_decoder"),
         terms=runtime.load_graph(graphs.files["terms"], graphs.hints["terms"], threads),
-        attend=on_one_thread("attend", EVERYTHING_PROMPTS, lend=True),
-        upscale=on_one_thread("upscale"),
+        lanes=tuple(map(Lane, on_one_thread("attend", EVERYTHING_PROMPTS, lend=True), on_one_thread("upscale"))),
     )
     return EmbeddedEngine(runtime.NAME, graphs.plan, loaded, capacity)
 

@@ -145,7 +145,7 @@ def _device(profile: StoredProfile, engines: Sequence[Served]) -> DeviceProfile:
     wanted = [f"{spec.name}:{engine.precision}" for spec, engine in engines]
     by_name = {point.name: point for point in profile.device.points}
     points = (
-        replace(by_name[name], together=engine.capacity.together)
+        replace(by_name[name], together=engine.capacity.together, lanes=engine.capacity.lanes)
         for name, (_, engine) in zip(wanted, engines, strict=True)
     )
     return replace(profile.device, points=tuple(points))

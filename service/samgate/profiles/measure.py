@@ -157,6 +157,7 @@ async def measure_point(
         decode_images=engine.capacity.decode_images,
         max_prompts=engine.capacity.max_prompts,
         together=engine.capacity.together,
+        lanes=engine.capacity.lanes,
     )
     elsewhere = engine.name == "triton" or not samples.encode_s
     return Measurement(point, 0.0 if elsewhere else samples.processor_s / samples.encode_s)
@@ -187,7 +188,8 @@ async def _probes(spec: VariantSpec, engine: Engine, effort: Effort, executor: E
         _Probe("encode", images, _encode(engine, _images(pixels, frame, images)), effort.encodes)
         for images in sizes(engine.capacity.max_images, effort.ladder)
     ]
-    together = min(engine.capacity.together, engine.capacity.max_prompts)
+    # All lanes are busy while SegEvery is.
+    together = min(engine.capacity.together * engine.capacity.lanes, engine.capacity.max_prompts)
     for prompts in sorted({*sizes(engine.capacity.max_prompts, effort.ladder), together}):
         some = points[_spread(prompts, len(points))]
         found.append(_Probe("decode", prompts, _decode(spec, engine, embedding, some, frame), effort.calls))

@@ -56,18 +56,22 @@ class Batcher:
 
         def hopeless(work: Work[Job]) -> bool:
             line = _line(work.payload, stage)
-            return now + line(work.size) * line.median_ratio * best_pace > work.payload.hard
+            seconds = line(work.size) * _lanes(work.payload, stage)
+            return now + seconds * line.median_ratio * best_pace > work.payload.hard
 
-        while len(device.running[stage]) < device.profile.instances and (head := queue.head()) is not None:
+        while (head := queue.head()) is not None:
+            job: Job = head.payload
+            point, lanes = job.ticket.point, _lanes(job, stage)
+            if not device.takes(stage, point.name, lanes):
+                return
+            line = _line(job, stage)
             if hopeless(head):
                 queue.cancel(head)
                 step.dropped.append(head)
                 continue
-            job: Job = head.payload
-            line, point = _line(job, stage), job.ticket.point
             if head.priority is Priority.BULK and device.profile.shared and device.interactive():
                 return
-            if device.holds(stage, head, line(head.size), now):
+            if device.holds(stage, head, line(head.size) * lanes, now):
                 return
             limit = point.max_images if stage == "encode" else self._most(point, head)
             if (wake := self._linger(head, line, limit, device, stage, now)) is not None:
@@ -76,7 +80,7 @@ class Batcher:
             works, dropped = queue.form(limit, _in_time(line, pace, now, head.deadline), hopeless)
             step.dropped += dropped
             size = sum(work.size for work in works)
-            batch = Batch(device.name, stage, point.name, works, line, now, line(size))
+            batch = Batch(device.name, stage, point.name, works, line, now, line(size), lanes)
             for work in works:
                 _started(work, now)
             device.start(batch)
@@ -127,4 +131,9 @@ def _line(job: Job, stage: Stage) -> Line:
     point = job.ticket.point
     if stage == "encode":
         return point.encode
-    return point.survivors if job.ticket.request.everything else point.decode
+    return point.lane if job.ticket.request.everything else point.decode
+
+
+def _lanes(job: Job, stage: Stage) -> int:
+    """How many calls like ``job``'s share the device."""
+    return job.ticket.point.lanes if stage == "decode" and job.ticket.request.everything else 1

@@ -32,8 +32,9 @@ _BATCH_IDS = itertools.count()
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Work that runs as one call. ``seconds`` is what the profile says it takes alone; ``attained`` how much of the
-    device it has had, in seconds."""
+    """Work that runs as one call. ``seconds`` is what the profile says it takes of the device; ``attained`` how much of
+    that it has had. One of several ``lanes`` has as small a part of the device, whether the others are in use or
+    not."""
 
     device: str
     stage: Stage
@@ -42,6 +43,7 @@ class Batch:
     line: Line
     started: float
     seconds: float
+    lanes: int = 1
     attained: float = 0.0
     number: int = field(default_factory=lambda: next(_BATCH_IDS))
     interactive: bool = field(init=False)
@@ -62,8 +64,9 @@ class Batch:
 class Device:
     """State of one device.
 
-    A device runs ``profile.instances`` calls of each stage at once. Where it is shared, an encoder call and a decoder
-    call that run side by side have half of it each: measured on two cores, 293 ms alone become 530 and 16 become 38.
+    A device runs ``profile.instances`` calls of each stage at once, of SegEvery's as many on each lane. Where it is
+    shared, an encoder call and a decoder call that run side by side have half of it each: measured on two cores, 293 ms
+    alone become 530 and 16 become 38.
     """
 
     def __init__(self, name: str, profile: DeviceProfile, max_waiting: int, now: float) -> None:
@@ -115,7 +118,7 @@ class Device:
         worked = 0.0
         for batches in self.running.values():
             for batch in batches:
-                batch.attained += share
+                batch.attained += share / batch.lanes
             if batches and batches[0].interactive:
                 worked += share * len(batches) / self.profile.instances
         if worked > 0:
@@ -137,6 +140,15 @@ class Device:
             # A call that takes longer than it should is expected to take a little more.
             seconds += max(batch.seconds - batch.attained / pace, 0.05 * batch.seconds)
         return seconds
+
+    def takes(self, stage: Stage, point: str, lanes: int) -> bool:
+        """Whether a call of ``stage`` at ``point`` can start beside those under way, of which some may be on others of
+        its ``lanes``."""
+        running, instances = self.running[stage], self.profile.instances
+        if len(running) < instances:
+            return True
+        mates = lanes > 1 and all(batch.lanes == lanes and batch.point == point for batch in running)
+        return mates and len(running) < instances * lanes
 
     def start(self, batch: Batch) -> None:
         """``batch`` runs from now on."""

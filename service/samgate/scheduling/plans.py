@@ -30,11 +30,11 @@ def decode_limit(point: OperatingPoint, size: int, chunk: int) -> int:
 
 
 def chunk_size(point: OperatingPoint, longest_s: float) -> int:
-    """Prompts of SegEvery in one call, such that it holds the device for at most ``longest_s``; at least as many as are
-    decoded together."""
+    """Prompts of SegEvery in one call, such that those on all lanes hold the device for at most ``longest_s``; at least
+    as many as are decoded together."""
     line = point.survivors
     fit = int((longest_s - line.fixed_s) / line.each_s) if line.each_s > 0 else point.max_prompts
-    fit = max(1, min(point.max_prompts, fit))
+    fit = max(1, min(point.max_prompts, fit // point.lanes))
     return max(fit - fit % point.together, min(point.together, point.max_prompts))
 
 
@@ -75,7 +75,7 @@ class Costs:
         return known
 
     def _cost(self, point: OperatingPoint, request: Request, waiting: tuple[int, int]) -> Cost:
-        chunk, line = point.max_prompts, point.survivors if request.everything else point.decode
+        chunk, line = point.max_prompts, point.lane if request.everything else point.decode
         limit, behind = chunk, 0
         if request.priority is Priority.BULK:
             limit = chunk = self._chunks[point.name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 PromptKind = Literal["box", "point"]
@@ -37,9 +37,9 @@ class OperatingPoint:
 
     ``encode`` is by images, ``decode`` by prompts (I × P), ``survivors`` by prompts of SegEvery; ``prepare`` is what
     happens to an image before it is encoded (decode, resize), by megapixels; ``finish`` what happens to logits after
-    the decoder (masks, formats), by prompts. ``accuracy`` is mIoU, 0 to 1. ``max_images``
-    bounds an encoder call; ``decode_images`` and ``max_prompts`` bound a decoder call. ``together`` of SegEvery's
-    prompts take as long as one.
+    the decoder (masks, formats), by prompts. ``accuracy`` is mIoU, 0 to 1. ``max_images`` bounds an encoder call;
+    ``decode_images`` and ``max_prompts`` bound a decoder call. ``lanes`` of SegEvery's calls run side by side, each
+    with its share of the device, and ``together`` of a call's prompts take as long as one.
     """
 
     variant: str
@@ -55,11 +55,15 @@ class OperatingPoint:
     decode_images: int
     max_prompts: int
     together: int = 1
+    lanes: int = 1
     name: str = field(init=False, compare=False)
     """``variant:precision``, which requests may name."""
+    lane: Line = field(init=False, compare=False)
+    """What a call of SegEvery takes of the device while all lanes are in use, by prompts."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", f"{self.variant}:{self.precision}")
+        object.__setattr__(self, "lane", replace(self.survivors, fixed_s=self.survivors.fixed_s / self.lanes))
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,11 @@ class Admitted:
     images: Images
     dispatcher: Dispatcher
 
+    @property
+    def lanes(self) -> int:
+        """Of SegEvery's calls, how many run at once."""
+        return self.model.engine.capacity.lanes
+
     async def embed(self) -> Embedding:
         """The image's embedding; fills the trace. Raises InvalidArgument and NotFound as well."""
         return await self.images.embed(self.source, self.model, self.ticket, self.trace)

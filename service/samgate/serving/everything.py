@@ -40,8 +40,8 @@ NO_DETECTOR = (
     "strategy: OBJECT_AWARE needs an object detector, and none is served here; install one and start the server with "
     "it: `samgate serve --detector yolox-nano --pull`"
 )
-_AHEAD = 2
-"""Chunks under way: one is decoded while the one before it is filtered."""
+_AHEAD = 1
+"""Chunks under way beside those that are decoded: one waits, so that no lane does while another is filtered."""
 _DETECT_SHARE = 0.5
 """Of the time left, the most that boxes are waited for where there could be an answer without."""
 
@@ -95,8 +95,7 @@ def demand_of(call: EverythingCall, size: tuple[int, int]) -> Demand:
     strategy, parameters, size = call.spec, call.parameters, size[::-1]
     prompts = least_prompts(strategy, parameters, size) if call.anytime else strategy.prompts(parameters, size)
     encodes = len(crop_layers(strategy, parameters, size))
-    # A box has its mask made whatever it is worth: that takes as long as in Segment.
-    return Demand(strategy.kind, prompts, encodes, everything=strategy.kind == "point", open_ended=call.anytime)
+    return Demand(strategy.kind, prompts, encodes, everything=True, open_ended=call.anytime)
 
 
 async def run_everything(
@@ -214,10 +213,10 @@ async def _decoded(
         return chunk, survivors
 
     under_way: deque[asyncio.Task[tuple[Chunk, Survivors]]] = deque()
-    stopped = False
+    stopped, most = False, admitted.lanes + _AHEAD
     try:
         while True:
-            while len(under_way) < _AHEAD and not stopped and (chunk := sampler.next(crop, admitted.chunk)):
+            while len(under_way) < most and not stopped and (chunk := sampler.next(crop, admitted.chunk)):
                 if stopped := not horizon.allows_chunk():
                     break
                 under_way.append(asyncio.create_task(decode(chunk)))
