@@ -76,7 +76,9 @@ class _Request:
         self._outputs = len(model.outputs)
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        self._request.infer(dict(inputs), share_inputs=True)
+        # Not ``infer``: that takes 2 to 3% longer for decoders of one thread.
+        self._request.start_async(dict(inputs), share_inputs=True)
+        self._request.wait()
         results = [self._request.get_output_tensor(index).data for index in range(self._outputs)]
         return results if self._lend else [result.copy() for result in results]
 

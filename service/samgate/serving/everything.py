@@ -42,6 +42,8 @@ NO_DETECTOR = (
 )
 _AHEAD = 1
 """Chunks under way beside those that are decoded: one waits, so that no lane does while another is filtered."""
+_TELL_EVERY_S = 0.1
+"""Progress is told no oftener."""
 _DETECT_SHARE = 0.5
 """Of the time left, the most that boxes are waited for where there could be an answer without."""
 
@@ -101,7 +103,7 @@ def demand_of(call: EverythingCall, size: tuple[int, int]) -> Demand:
 async def run_everything(
     call: EverythingCall, admitted: Admitted, executor: Executor, detect: Detect | None
 ) -> AsyncGenerator[EverythingEvent, None]:
-    """Progress after every chunk, then the masks, then the end. Closing the iterator stops the work at once.
+    """Progress as it is made, then the masks, then the end. Closing the iterator stops the work at once.
 
     Chunks are bulk work: prompts of Segment calls go between them. With ``call.anytime``, masks come as soon as there
     are some, and then at most every quarter of a second: after each event the client holds a set without duplicates, in
@@ -110,7 +112,7 @@ async def run_everything(
 
     Raises InvalidArgument, NotFound, Overloaded, DeadlineExceeded and Unavailable.
     """
-    trace, sampler = admitted.trace, None
+    trace, sampler, told = admitted.trace, None, -math.inf
     horizon = Horizon(call.wish.arrival, call.wish.deadline if call.anytime else math.inf)
     trace.strategy, trace.prompts, trace.complete = call.strategy.value, 0, False
 
@@ -134,7 +136,9 @@ async def run_everything(
                     async for chunk, survivors in chunks:
                         await horizon.within(work(partial(sampler.add, chunk, survivors), "masks"))
                         trace.prompts = sampler.prompts_done
-                        yield EverythingProgress(sampler.prompts_done, sampler.prompts_total, sampler.candidates)
+                        if time.monotonic() >= told + _TELL_EVERY_S or trace.prompts == sampler.prompts_total:
+                            told = time.monotonic()
+                            yield EverythingProgress(trace.prompts, sampler.prompts_total, sampler.candidates)
                         if call.anytime and sampler.candidates and updates.due:
                             async for found in updates.show(sampler.present):
                                 yield found

@@ -118,31 +118,30 @@ class ImageTerms(_Blocks):
         shift = positions + first.norm4.bias
         write, rewrite = first.cross_attn_image_to_token, second.cross_attn_image_to_token
         by_key = {
-            _Key.FIRST_LOOK: F.linear(placed, first.cross_attn_token_to_image.k_proj.weight),
-            _Key.FIRST_WRITE: F.linear(placed, write.q_proj.weight, write.q_proj.bias),
-            _Key.FIRST_WRITTEN: F.linear(based, self.outwards(first).flatten(0, 1)),
-            _Key.SECOND_LOOK: F.linear(scaled, second.cross_attn_token_to_image.k_proj.weight),
-            _Key.SECOND_LOOK_FIXED: F.linear(shift, second.cross_attn_token_to_image.k_proj.weight),
-            _Key.SECOND_WRITE: F.linear(scaled, rewrite.q_proj.weight),
-            _Key.SECOND_WRITE_FIXED: F.linear(shift, rewrite.q_proj.weight, rewrite.q_proj.bias),
-            _Key.FIRST_WRITTEN_AGAIN: F.linear(again, _centred(self.normed()).flatten(0, 1)),
-            _Key.SECOND_WRITTEN: F.linear(again, self.outwards(second).flatten(0, 1)),
-            _Key.LAST_LOOK: F.linear(ended, last.k_proj.weight),
-            _Key.LAST_LOOK_FIXED: F.linear(positions + second.norm4.bias, last.k_proj.weight),
+            _Key.FIRST_LOOK: self._rows(placed, first.cross_attn_token_to_image.k_proj.weight),
+            _Key.FIRST_WRITE: self._rows(placed, write.q_proj.weight, write.q_proj.bias),
+            _Key.FIRST_WRITTEN: self._rows(based, self.outwards(first).flatten(0, 1)),
+            _Key.SECOND_LOOK: self._rows(scaled, second.cross_attn_token_to_image.k_proj.weight),
+            _Key.SECOND_LOOK_FIXED: self._rows(shift, second.cross_attn_token_to_image.k_proj.weight),
+            _Key.SECOND_WRITE: self._rows(scaled, rewrite.q_proj.weight),
+            _Key.SECOND_WRITE_FIXED: self._rows(shift, rewrite.q_proj.weight, rewrite.q_proj.bias),
+            _Key.FIRST_WRITTEN_AGAIN: self._rows(again, _centred(self.normed()).flatten(0, 1)),
+            _Key.SECOND_WRITTEN: self._rows(again, self.outwards(second).flatten(0, 1)),
+            _Key.LAST_LOOK: self._rows(ended, last.k_proj.weight),
+            _Key.LAST_LOOK_FIXED: self._rows(positions + second.norm4.bias, last.k_proj.weight),
         }
         keys = [by_key[key] for key in _Key]
-        keys += [x.sum(-1, keepdim=True) for x in (based.square(), again.square(), again * self.offset())]
+        keys += [self._tiles(x).sum(-1).unsqueeze(1) for x in (based.square(), again.square(), again * self.offset())]
         values = [
             F.linear(image, first.cross_attn_token_to_image.v_proj.weight),
             F.linear(scaled, second.cross_attn_token_to_image.v_proj.weight),
             F.linear(ended, last.v_proj.weight),
         ]
-        terms = self._tiles(torch.cat(keys, -1)).transpose(1, 2)
         by_head = self._tiles(torch.cat(values, -1)).reshape(
             self.merging.tiles, self.merging.tile, VALUE_TERMS * last.heads, -1
         )
         return (
-            terms,
+            torch.cat(keys, 1),
             by_head.transpose(1, 2),
             self._tiles(self._pixels(ended)[:, : self.decoder.dim // 4]),
             pixels,
@@ -158,6 +157,11 @@ class ImageTerms(_Blocks):
 
     def _pixels(self, ended: Tensor) -> Tensor:
         return F.linear(ended, child_weight(cast("nn.ConvTranspose2d", self.decoder.output_upscaling[0])))
+
+    def _rows(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """``x`` ``[L, C]`` through ``weight`` ``[c, C]``, channels first: ``[n, c, t]``."""
+        rows = weight @ self._tiles(x).transpose(1, 2)
+        return rows if bias is None else rows + bias.unsqueeze(-1)
 
     def _tiles(self, x: Tensor) -> Tensor:
         """``[L, c]`` → ``[n, t, c]``."""
