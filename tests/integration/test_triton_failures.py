@@ -90,12 +90,19 @@ class Load:
         async with asyncio.TaskGroup() as tasks:
             for _ in range(clients):
                 tasks.create_task(ask())
-            await asyncio.sleep(2)
+            await self.answers(clients)
             await event()
-            await asyncio.sleep(2)
+            await asyncio.sleep(1)
             over.set()
         assert self.outcomes["ok"] > 0
         assert set(self.outcomes) <= {"ok"} | CLEAR
+
+    async def answers(self, calls: int, within_s: float = 30.0) -> None:
+        """So many calls were served."""
+        until = time.monotonic() + within_s
+        while self.outcomes["ok"] < calls:
+            assert time.monotonic() < until, self.outcomes
+            await asyncio.sleep(0.1)
 
     async def recovers(self, within_s: float = 30.0) -> None:
         """Calls are served again."""
@@ -145,9 +152,17 @@ def servers(count: int) -> Iterator[list[TritonServer]]:
 
 
 @pytest.fixture(scope="module")
-def server(installed: None) -> Iterator[TritonServer]:
+def one_server(installed: None) -> Iterator[TritonServer]:
     with servers(1) as (one,):
         yield one
+
+
+@pytest.fixture
+def server(one_server: TritonServer) -> Iterator[TritonServer]:
+    """Up again, should a test fail before it has seen to that itself."""
+    yield one_server
+    if one_server.process.poll() is not None:
+        one_server.restart()
 
 
 def stub_of(server: TritonServer, model: str) -> int:
@@ -236,7 +251,7 @@ async def test_a_hung_server_is_left_alone_and_what_it_writes_later_harms_nobody
 
         async def hang() -> None:
             server.process.send_signal(signal.SIGSTOP)
-            await asyncio.sleep(10)
+            await asyncio.sleep(8)
             assert not await load.engine.healthy()
             server.process.send_signal(signal.SIGCONT)
             await load.recovers()

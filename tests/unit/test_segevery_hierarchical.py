@@ -202,7 +202,7 @@ def test_stage_two_waits_for_all_of_stage_one() -> None:
 def test_stage_two_ends_after_so_many_neighbours(per_point: int, layers: int, limit: int) -> None:
     """Which are those that come first without an end; and no more prompts than were announced."""
     scene = Scene((640, 640), [])
-    grid = GridParameters(crop_n_layers=layers, crop_n_points_downscale_factor=2)
+    grid = GridParameters(16, crop_n_layers=layers, crop_n_points_downscale_factor=2)
     every = HierarchicalParameters(grid, neighbours_per_point=0)
     parameters = HierarchicalParameters(grid, neighbours_per_point=per_point)
     sampler = HierarchicalSampler(parameters, scene.size, SPEC)

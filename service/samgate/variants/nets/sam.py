@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samgate.variants.merging import Merging
-from samgate.variants.nets.factored import ImageTerms, PromptTerms
+from samgate.variants.nets.factored import ImageTerms
+from samgate.variants.nets.factored_prompts import PromptTerms
 from samgate.variants.nets.layers import reshape
 from samgate.variants.nets.mask_decoder import MaskDecoder
 from samgate.variants.nets.prompt_encoder import PromptEncoder
@@ -175,7 +176,7 @@ class AttendGraph(nn.Module):
 
         Returns:
             what :class:`ScoresGraph` does, mask tokens ``[P, M, C]``, and the image tokens as
-            :class:`~samgate.variants.nets.factored.Attended` has them: scale, weights and vectors.
+            :class:`~samgate.variants.nets.factored_prompts.Attended` has them: scale, weights and vectors.
         """
         prompt = self.decoder.prompt(self.prompts.points(point_coords, point_labels))[0]
         image = self.terms.attend(image_terms, image_values, prompt)
