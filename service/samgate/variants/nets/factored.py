@@ -17,7 +17,7 @@ Two things are done about what is left, which is L long. Blocks of tokens that a
 softmax over all of them put together from its tiles' (as FlashAttention's, arXiv 2205.14135): a tile's tensors stay in
 a core's cache from one operation to the next.
 
-:class:`ImageTerms` is what depends on the image alone; all that follows is in :mod:`samgate.variants.nets.factored_prompts`.
+:class:`ImageTerms` depends on the image alone; the prompts' side is :mod:`samgate.variants.nets.factored_prompts`.
 Shapes: P prompts of T tokens, h heads of d channels, L image tokens in n tiles of t, H² of them before merging.
 """
 
