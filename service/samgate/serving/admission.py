@@ -56,7 +56,7 @@ class Admitted:
     @property
     def lanes(self) -> int:
         """Of SegEvery's calls, how many run at once."""
-        return self.model.engine.capacity.lanes
+        return self.ticket.point.lanes
 
     async def embed(self) -> Embedding:
         """The image's embedding; fills the trace. Raises InvalidArgument and NotFound as well."""
@@ -90,7 +90,7 @@ class Admitted:
     def decode_s(self, prompts: int) -> float:
         """Seconds that so many prompts of SegEvery take by the profile, at the device's present pace, with nothing else
         to do."""
-        line = self.ticket.point.survivors
+        line = self.ticket.point.lane
         pace = self.ticket.device.pace("decode", time.monotonic())
         return pace * (math.ceil(prompts / self.chunk) * line.fixed_s + prompts * line.each_s)
 
