@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from threading import Barrier, BrokenBarrierError
+from threading import Barrier, BrokenBarrierError, Event
 from typing import Any
 
 import numpy as np
@@ -261,6 +262,30 @@ async def test_a_part_that_fails_fails_the_call_after_the_others_have_ended(fail
     assert ended == [1 - failing]
     assert (await made.decode([embedding(0.0)], prompts(1, 1), math.inf)).iou_predictions.shape == (1, 1, 4)
     await made.close()
+
+
+async def test_errors_that_nobody_waits_for_any_more_are_not_complained_about() -> None:
+    complaints: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
+    began, go_on = Event(), Event()
+
+    def fails_late(inputs: Inputs) -> list[NDArray[Any]]:
+        began.set()
+        go_on.wait(timeout=10)
+        raise RuntimeError("too late")
+
+    made_up = engine(Decoder(fails_late))
+    call = asyncio.create_task(made_up.decode([embedding(0)], prompts(1, 1), math.inf))
+    await asyncio.to_thread(began.wait, 10)
+    call.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    del call
+    gc.collect()
+    await made_up.close()
+    assert complaints == []
 
 
 async def test_calls_made_at_once_take_turns() -> None:

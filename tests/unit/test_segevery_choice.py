@@ -87,6 +87,17 @@ def test_a_doubtful_mask_takes_no_other_ones_place() -> None:
     assert choice().choose(*prompts(doubtful, sure, ious=(0.97, 0.9)), POINTS).kept.tolist() == [[0, 1], [1, 1]]
 
 
+@pytest.mark.parametrize(
+    ("cut", "made"),
+    [((0, 0, 0, 0), [[0, 1]]), ((1, 0, 0, 0), [[0, 1], [1, 1]]), ((0, 1, 1, 1), [[0, 1]])],
+)
+def test_a_mask_that_the_crops_edge_cuts_takes_no_other_ones_place(cut: tuple[int, ...], made: list[list[int]]) -> None:
+    # 640 pixels are 256 low-res ones: the first disc begins 15 pixels from the left side, the other 25.
+    at_the_edge, inside = disc(66, 90, 60, steepness=20), disc(70, 90, 60, steepness=20)
+    one = Choice(frame_of(*SIZE, SPEC), GridParameters(), SPEC.mask_threshold, np.array(cut, np.bool_))
+    assert one.choose(*prompts(at_the_edge, inside, ious=(0.97, 0.9)), POINTS).kept.tolist() == made
+
+
 def test_masks_that_passed_the_filters_take_the_place_of_worse_ones() -> None:
     made = choice()
     asked = prompts(disc(100, 90, 40), disc(200, 90, 30), ious=(0.9, 0.9))

@@ -171,13 +171,18 @@ class EmbeddedEngine:
         except asyncio.CancelledError:
             # A graph that runs can't be stopped: the engine is not free before it has ended.
             await asyncio.wait(calls)
+            _errors(calls)  # nobody else asks for them, of which asyncio would complain
             raise
-        errors = [error for call in calls if (error := call.exception()) is not None]
+        errors = _errors(calls)
         if errors and isinstance(errors[0], RuntimeError):
             raise Unavailable(f"{self.name} could not run the graph: {errors[0]}") from errors[0]
         if errors:
             raise errors[0]
         return [call.result() for call in calls]
+
+
+def _errors(calls: Sequence[asyncio.Future[T]]) -> list[BaseException]:
+    return [error for call in calls if not call.cancelled() and (error := call.exception()) is not None]
 
 
 def _survivors(lane: Lane, terms: Terms, prompts: Prompts, choose: Choose) -> Survivors:

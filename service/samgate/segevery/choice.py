@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from samgate.domain import BoolArray, Chosen, FloatArray, Frame
 from samgate.segevery.coarse import coarse_of, outlines, samples_on
+from samgate.segevery.filters import EDGE_TOLERANCE
 from samgate.segevery.parameters import GridParameters
 
 SAME_MASK = 0.8
@@ -55,12 +56,17 @@ class Choice:
         frame: the crop's; samples of the padding don't count.
         parameters: thresholds.
         mask_threshold: the variant's, in logits.
+        cut: bool ``[4]``, which of the crop's sides (x0, y0, x1, y1) aren't the image's, too: masks near these are
+            dropped in the end, so they take no other one's place.
     """
 
-    def __init__(self, frame: Frame, parameters: GridParameters, mask_threshold: float) -> None:
+    def __init__(
+        self, frame: Frame, parameters: GridParameters, mask_threshold: float, cut: BoolArray | None = None
+    ) -> None:
         self._frame = frame
         self._parameters = parameters
         self._threshold = mask_threshold
+        self._cut = np.zeros(4, np.bool_) if cut is None else cut
         self._known = _Known()
         self._lock = Lock()
 
@@ -82,6 +88,7 @@ class Choice:
         possible = np.flatnonzero(stability + scatter >= least) if least > 0 else np.arange(len(good))
         surely = (stability - scatter >= least) | (least <= 0)
         here = _measured(samples > self._threshold, ious[good[:, 0], good[:, 1]])
+        surely &= ~self._may_be_cut(here.boxes, coarse.shape[-1])
         with self._lock:
             known = self._known
         taken: list[int] = []
@@ -112,6 +119,16 @@ class Choice:
         inner, outer = (np.count_nonzero(samples > self._threshold + shift, axis=(1, 2)) for shift in (offset, -offset))
         found = (inner / np.maximum(outer, 1)).astype(np.float32)
         return found, np.where(outer > 0, _SCATTER / np.sqrt(np.maximum(outer, 1)), 1.0).astype(np.float32)
+
+    def _may_be_cut(self, boxes: FloatArray, side: int) -> BoolArray:
+        """Which ``boxes`` ``[n, 4]``, of ``side`` samples along the padded square, may be too near to a side that cuts:
+        between the outermost sample of a mask and the next one it may go on."""
+        frame = self._frame
+        pixels = np.array(frame.original) / np.array(frame.resized) * (frame.side / side)
+        height, width = frame.original
+        low, high = (boxes[:, :2] - 1) * pixels[::-1], (boxes[:, 2:] + 1) * pixels[::-1]
+        left = np.concatenate([low, (width, height) - high], axis=1)
+        return np.asarray(((left <= EDGE_TOLERANCE) & self._cut).any(axis=1), dtype=np.bool_)
 
     def _is_in(self, masks: _Known, index: int, known: _Known) -> bool:
         """Whether a better one that is ``known`` is the same."""

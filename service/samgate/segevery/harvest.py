@@ -52,7 +52,9 @@ class Harvest:
 
     def open_crop(self, crop: Crop, frame: Frame) -> None:
         """Before the first masks of ``crop``."""
-        self._choices[crop] = Choice(frame, self._parameters, self._mask_threshold)
+        height, width = self._size
+        cut = np.array(crop.box) != (0, 0, width, height)
+        self._choices[crop] = Choice(frame, self._parameters, self._mask_threshold, cut)
 
     def choose(self, chunk: Chunk, ious: FloatArray, coarse: FloatArray, min_ious: FloatArray) -> Chosen:
         """See :meth:`Choice.choose`."""

@@ -230,5 +230,12 @@ async def _decoded(
     finally:
         for task in under_way:
             task.cancel()
+            task.add_done_callback(_heard)
     if stopped:
         raise OutOfTime
+
+
+def _heard(task: asyncio.Task[tuple[Chunk, Survivors]]) -> None:
+    """Nobody else asks for the error of a task that failed before it was cancelled, of which asyncio would complain."""
+    if not task.cancelled():
+        task.exception()
