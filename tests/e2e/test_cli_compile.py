@@ -15,10 +15,10 @@ def test_a_plan_is_compiled_installed_and_described(
     installed: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "compiled"
-    arguments = ["compile", "mobilesam", "--target", "tensorrt-rtx", "--compute-capability", "8.6"]
+    arguments = ["compile", "mobilesam-512", "--target", "tensorrt-rtx", "--compute-capability", "8.6"]
     assert main([*arguments, "--output", str(root), "--report", str(tmp_path / "page.md")]) == 0
     told = capsys.readouterr()
-    folder = root / "mobilesam-tensorrt-rtx-fp16-sm86"
+    folder = root / "mobilesam-512-tensorrt-rtx-fp16-sm86"
     assert f"installed in {folder}" in told.out
     assert "not run: no GPU" in told.out
     assert "compiling encoder for compute capability 8.6" in told.err

@@ -14,16 +14,17 @@ from samgate.engines.cpu import usable_cores
 from samgate.engines.graphs import runtime_graphs
 from samgate.errors import NotInstalled
 from samgate.variants.mobilesam import SPEC
+from samgate.variants.mobilesam_smaller import SPEC_512
 from samgate.weights.store import weights_path
 
 LOAD = """
 from samgate.config import EngineSettings, Settings
 from samgate.engines.load import load_engine
-from samgate.variants.mobilesam import SPEC
+from samgate.variants.mobilesam_smaller import SPEC_512
 def report(told):
     if told.startswith("exporting"):
         print(told)
-print(load_engine(SPEC, Settings(engine=EngineSettings(name="openvino")), report).name)
+print(load_engine(SPEC_512, Settings(engine=EngineSettings(name="openvino")), report).name)
 """
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None\n" + LOAD
 
@@ -32,7 +33,7 @@ WITHOUT_TORCH = "import sys; sys.modules['torch'] = None\n" + LOAD
 def home(tmp_path: Path, installed: None) -> Path:
     """A cache that holds the weights and nothing else."""
     (tmp_path / "weights").mkdir()
-    shutil.copy(weights_path(SPEC), tmp_path / "weights")
+    shutil.copy(weights_path(SPEC_512), tmp_path / "weights")
     return tmp_path
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,9 @@ SPEC = VARIANTS["mobilesam"]
 TOLERANCE = 1e-4
 """|Δ| / |what one call says|: sums are made in another order, as many threads or few."""
 
-pytestmark = pytest.mark.usefixtures("installed")
 
-
-@pytest.fixture(params=["openvino", "onnxruntime"])
-async def engine(request: pytest.FixtureRequest) -> AsyncIterator[EmbeddedEngine]:
+@pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
+def engine(request: pytest.FixtureRequest, installed: None) -> Iterator[EmbeddedEngine]:
     made = load_embedded(SPEC, EngineSettings(name=request.param, precision="f32", threads=2), lambda line: None)
     assert isinstance(made, EmbeddedEngine)
     # Else both sides of every comparison would be the same call.
@@ -35,7 +34,7 @@ async def engine(request: pytest.FixtureRequest) -> AsyncIterator[EmbeddedEngine
     assert [len(graph.parts) for graph in (graphs.decoder, graphs.masked_decoder)] == [2, 2]
     assert len(graphs.lanes) == made.capacity.lanes == made.capacity.decode_images == 2
     yield made
-    await made.close()
+    asyncio.run(made.close())
 
 
 def whole(engine: EmbeddedEngine) -> EmbeddedEngine:
@@ -56,16 +55,13 @@ def far(found: NDArray[Any], expected: NDArray[Any]) -> float:
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
-async def embeddings(engine: EmbeddedEngine, count: int) -> list[FloatArray]:
+@pytest.fixture(scope="module")
+def embeddings(engine: EmbeddedEngine) -> list[FloatArray]:
+    """Of three images."""
     size = SPEC.input_size
-    return [
-        (
-            await engine.encode(
-                Images(draw_pixels(f"image {n}", (1, size, size, 3)), np.array([[size, size]], np.int32)), math.inf
-            )
-        )[0]
-        for n in range(count)
-    ]
+    valid = np.array([[size, size]], np.int32)
+    drawn = [Images(draw_pixels(f"image {n}", (1, size, size, 3)), valid) for n in range(3)]
+    return [asyncio.run(engine.encode(images, math.inf))[0] for images in drawn]
 
 
 def prompts(images: int, count: int, *, masked: bool) -> Prompts:
@@ -80,16 +76,18 @@ def prompts(images: int, count: int, *, masked: bool) -> Prompts:
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("images", "count"), [(2, 1), (3, 2), (1, 5)])
-async def test_masks_are_those_of_one_call(engine: EmbeddedEngine, images: int, count: int, masked: bool) -> None:
-    asked, made = prompts(images, count, masked=masked), await embeddings(engine, images)
+async def test_masks_are_those_of_one_call(
+    engine: EmbeddedEngine, embeddings: list[FloatArray], images: int, count: int, masked: bool
+) -> None:
+    asked, made = prompts(images, count, masked=masked), embeddings[:images]
     found = await engine.decode(made, asked, math.inf)
     expected = await whole(engine).decode(made, asked, math.inf)
     assert far(found.low_res_masks, expected.low_res_masks) <= TOLERANCE
     assert far(found.iou_predictions, expected.iou_predictions) <= TOLERANCE
 
 
-async def test_survivors_are_those_of_one_call(engine: EmbeddedEngine) -> None:
-    asked, (made,) = prompts(1, 16, masked=False), await embeddings(engine, 1)
+async def test_survivors_are_those_of_one_call(engine: EmbeddedEngine, embeddings: list[FloatArray]) -> None:
+    asked, made = prompts(1, 16, masked=False), embeddings[0]
     every = await whole(engine).survivors(made, asked, better(-math.inf), math.inf)
     assert len(every.kept) == every.ious.size
     # Between two neighbours: no candidate is so near to it that rounding decides.

@@ -143,17 +143,14 @@ def regions() -> set[str]:
 
 
 @contextmanager
-def servers(count: int) -> Iterator[list[TritonServer]]:
-    if count == 0:
-        yield []
-        return
-    with local_triton({SPEC.name: "auto"}, options=ServerOptions(drain_s=2)) as server, servers(count - 1) as others:
-        yield [server, *others]
+def started() -> Iterator[TritonServer]:
+    with local_triton({SPEC.name: "auto"}, options=ServerOptions(drain_s=2)) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def one_server(installed: None) -> Iterator[TritonServer]:
-    with servers(1) as (one,):
+    with started() as one:
         yield one
 
 
@@ -172,14 +169,14 @@ def stub_of(server: TritonServer, model: str) -> int:
     raise AssertionError(f"{model} has no process")
 
 
-async def test_a_killed_server_loses_nothing_that_another_can_serve(installed: None, tmp_path: Path) -> None:
-    with servers(2) as (first, second):
-        async with loaded(tmp_path, first, second) as load:
+async def test_a_killed_server_loses_nothing_that_another_can_serve(server: TritonServer, tmp_path: Path) -> None:
+    with started() as second:
+        async with loaded(tmp_path, server, second) as load:
 
             async def kill() -> None:
-                first.process.kill()
+                server.process.kill()
                 await asyncio.sleep(3)
-                await asyncio.to_thread(first.restart)
+                await asyncio.to_thread(server.restart)
 
             await load.during(kill)
             assert set(load.outcomes) == {"ok"}
@@ -288,10 +285,7 @@ def test_a_full_shared_memory_ends_in_served_or_refused_calls(installed: None) -
 async def in_small_shared_memory_of_our_own() -> None:
     """Somebody else fills /dev/shm, to the last page, while calls are under way."""
     filler = SHARED_MEMORY / "filler"
-    with (
-        local_triton({SPEC.name: "auto"}, options=ServerOptions(drain_s=2)) as server,
-        tempfile.TemporaryDirectory() as folder,
-    ):
+    with started() as server, tempfile.TemporaryDirectory() as folder:
         async with loaded(Path(folder), server) as load:
 
             async def fill() -> None:

@@ -193,8 +193,8 @@ def test_what_is_cancelled_while_it_waits_does_not_run(triton: TritonServer, emb
 
 def test_bounded_queues_refuse_what_is_too_much_or_waits_too_long(installed: None, embedding: FloatArray) -> None:
     given: dict[GraphName, Arrays] = {
-        "decoder": prompts(embedding, 1, 4, 2),
-        "scores": prompts(embedding, 1, 4, 2),
+        "decoder": prompts(embedding, 1, 1, 2),
+        "scores": prompts(embedding, 1, 1, 2),
     }
     with local_triton({SPEC.name: "f32"}, batching="bounded") as server:
 
