@@ -12,7 +12,7 @@ import pytest
 
 import samgate.client
 from samgate.api.v1 import segmentation_pb2 as pb
-from samgate.client import EmbeddedImage, Format, Handle, Selection, messages, prompt
+from samgate.client import EmbeddedImage, Format, Handle, Selection, prompt, readers, requests
 from samgate.client.generator import run_lengths
 from samgate.client.images import RAW_MAX_BYTES, image_message
 from samgate.client.prompts import one_or_many
@@ -32,7 +32,7 @@ from samgate.imaging import formats
 INFO = AnswerInfo("v", "f32", "e", False, Handle("h"), Timings(1, 2, 3, 4, 5, 15), Decision("named", 0.5, 1, 2, 0))
 
 
-ANY = messages.Choice()
+ANY = requests.Choice()
 
 
 def disc(height: int = 37, width: int = 53) -> BoolArray:
@@ -147,8 +147,8 @@ def test_unusable_images_are_refused(image: object) -> None:
 def test_a_request_holds_what_was_asked() -> None:
     logits = np.arange(65536, dtype=np.float32).reshape(256, 256)
     one = prompt(points=[[1, 2], [3, 4]], labels=[1, 0], box=[0, 1, 2, 3], mask_logits=logits)
-    choice = messages.Choice("v", 0.5, "bulk")
-    request = messages.segment_request(b"x", [one], "best", Format.PACKED_BITS, True, choice)
+    choice = requests.Choice("v", 0.5, "bulk")
+    request = requests.segment_request(b"x", [one], "best", Format.PACKED_BITS, True, choice)
     assert (request.variant, request.min_accuracy, request.priority) == ("v", 0.5, pb.PRIORITY_BULK)
     assert request.selection == pb.MASK_SELECTION_BEST
     assert request.format == pb.MASK_FORMAT_PACKED_BITS
@@ -158,7 +158,7 @@ def test_a_request_holds_what_was_asked() -> None:
     assert sent.box == pb.Box(x0=0, y0=1, x1=2, y1=3)
     assert np.array_equal(np.frombuffer(sent.mask_logits, "<f4"), logits.ravel())
     assert (
-        not messages.segment_request(b"x", [prompt(points=[0, 0])], "multi", "rle", False, ANY)
+        not requests.segment_request(b"x", [prompt(points=[0, 0])], "multi", "rle", False, ANY)
         .prompts[0]
         .HasField("box")
     )
@@ -166,38 +166,38 @@ def test_a_request_holds_what_was_asked() -> None:
 
 def test_unknown_words_are_answered_with_the_known() -> None:
     with pytest.raises(InvalidArgument, match=r"selection: must be one of single, multi, best, is 'all'"):
-        messages.segment_request(b"x", [], "all", "rle", False, ANY)
+        requests.segment_request(b"x", [], "all", "rle", False, ANY)
     with pytest.raises(InvalidArgument, match=r"format: must be one of rle, .*, is 'bmp'"):
-        messages.segment_request(b"x", [], Selection.BEST, "bmp", False, ANY)
+        requests.segment_request(b"x", [], Selection.BEST, "bmp", False, ANY)
 
 
 def test_an_unknown_priority_is_answered_with_the_known() -> None:
     with pytest.raises(InvalidArgument, match=r"priority: must be one of interactive, bulk, is 'now'"):
-        messages.embed_request(b"x", messages.Choice(priority="now"))
+        requests.embed_request(b"x", requests.Choice(priority="now"))
 
 
 def test_grid_parameters_left_out_stay_unset() -> None:
-    request = messages.everything_request(b"x", {"points_per_side": 8, "pred_iou_thresh": 0.0}, "rle", ANY)
+    request = requests.everything_request(b"x", {"points_per_side": 8, "pred_iou_thresh": 0.0}, "rle", ANY)
     assert [field.name for field, _ in request.grid.ListFields()] == ["points_per_side", "pred_iou_thresh"]
     for wrong in ({"points_per_side": -1}, {"points": 3}, {"points_per_side": "many"}):
         with pytest.raises(InvalidArgument, match=r"^grid: "):
-            messages.everything_request(b"x", wrong, "rle", ANY)  # type: ignore[arg-type]
+            requests.everything_request(b"x", wrong, "rle", ANY)  # type: ignore[arg-type]
 
 
 def test_parameters_go_to_their_strategys_message() -> None:
-    options: messages.EverythingOptions = {"points_per_side": 8, "coarse_factor": 2, "iou": 0.5, "spacing": 3}
-    request = messages.everything_request(b"x", options, "rle", ANY, "auto", True)
+    options: requests.EverythingOptions = {"points_per_side": 8, "coarse_factor": 2, "iou": 0.5, "spacing": 3}
+    request = requests.everything_request(b"x", options, "rle", ANY, "auto", True)
     assert (request.strategy, request.anytime) == (pb.STRATEGY_AUTO, True)
     assert request.grid == pb.GridParameters(points_per_side=8)
     assert request.hierarchical == pb.HierarchicalParameters(coarse_factor=2)
     assert request.object_aware == pb.ObjectAwareParameters(iou=0.5)
     assert request.aop == pb.AopParameters(spacing=3)
-    plain = messages.everything_request(b"x", {}, "rle", ANY)
+    plain = requests.everything_request(b"x", {}, "rle", ANY)
     assert (plain.strategy, plain.anytime, plain.HasField("object_aware")) == (pb.STRATEGY_GRID, False, False)
     with pytest.raises(InvalidArgument, match=r"^hierarchical: .*coarse_factor"):
-        messages.everything_request(b"x", {"coarse_factor": -1}, "rle", ANY)
+        requests.everything_request(b"x", {"coarse_factor": -1}, "rle", ANY)
     with pytest.raises(InvalidArgument, match=r"strategy: must be one of grid, .*, auto, is 'all'"):
-        messages.everything_request(b"x", {}, "rle", ANY, "all")
+        requests.everything_request(b"x", {}, "rle", ANY, "all")
 
 
 @pytest.mark.parametrize("form", [form for form in Format if form is not Format.LOW_RES_LOGITS])
@@ -206,7 +206,7 @@ def test_masks_of_every_format_are_decoded(form: Format) -> None:
     message = mask_message(mask, form)
     message.bounding_box.CopyFrom(pb.Box(x0=1, y0=2, x1=3, y1=4))
     answer = pb.SegmentResponse(results=[pb.PromptMasks(masks=[message])], width=53, height=37)
-    (read,) = messages.read_segmentation(answer, form).masks
+    (read,) = readers.read_segmentation(answer, form).masks
     assert read.to_numpy().dtype == np.bool_
     assert np.array_equal(read.to_numpy(), mask)
     assert (read.box, read.area) == ((1, 2, 3, 4), mask.sum())
@@ -218,7 +218,7 @@ def test_logits_alone_hold_no_mask() -> None:
     logits = np.linspace(-5, 5, 65536, dtype=np.float32).reshape(256, 256)
     message = pb.Mask(low_res_logits=logits.astype("<f4").tobytes())
     answer = pb.SegmentResponse(results=[pb.PromptMasks(masks=[message])] * 2, width=53, height=37)
-    read = messages.read_segmentation(answer, Format.LOW_RES_LOGITS)
+    read = readers.read_segmentation(answer, Format.LOW_RES_LOGITS)
     mask = read.results[1][0]
     assert np.array_equal(mask.low_res_logits, logits)  # type: ignore[arg-type]
     assert mask.box is None
@@ -228,14 +228,14 @@ def test_logits_alone_hold_no_mask() -> None:
         _ = read.masks
     message.low_res_logits = b"short"
     with pytest.raises(SamgateError, match="5 bytes"):
-        messages.read_segmentation(pb.SegmentResponse(results=[pb.PromptMasks(masks=[message])]), Format.LOW_RES_LOGITS)
+        readers.read_segmentation(pb.SegmentResponse(results=[pb.PromptMasks(masks=[message])]), Format.LOW_RES_LOGITS)
 
 
 def test_everything_is_read_to_its_summary() -> None:
     progress: list[Progress] = []
     shown: list[tuple[int, ...]] = []
     mask = disc()
-    collector = messages.EverythingCollector(progress.append, lambda masks: shown.append(tuple(m.id for m in masks)))
+    collector = readers.EverythingCollector(progress.append, lambda masks: shown.append(tuple(m.id for m in masks)))
     found = pb.EverythingMask(
         mask=mask_message(mask, Format.PACKED_BITS),
         point=pb.Point(x=1.5, y=2.5),
@@ -261,7 +261,7 @@ def test_everything_is_read_to_its_summary() -> None:
     ]
     with pytest.raises(SamgateError, match="without a summary"):
         collector.everything()
-    told = [messages.read_everything(answer, Format.PACKED_BITS) for answer in answers]
+    told = [readers.read_everything(answer, Format.PACKED_BITS) for answer in answers]
     kinds = [type(event) for events in told for event in events]
     assert kinds == [Progress, EverythingMask, EverythingMask, Retraction, EverythingMask, EverythingSummary]
     for events in told:

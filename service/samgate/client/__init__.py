@@ -11,9 +11,9 @@ from __future__ import annotations
 from samgate.client.aio import AsyncClient
 from samgate.client.generator import SamAutomaticMaskGenerator
 from samgate.client.images import ImageLike
-from samgate.client.messages import EverythingOptions, GridOptions, Priority, Strategy
 from samgate.client.predictor import SamPredictor
 from samgate.client.prompts import prompt
+from samgate.client.requests import EverythingOptions, GridOptions, Priority, Strategy
 from samgate.client.results import (
     AnswerInfo,
     Decision,

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from samgate.api.v1 import segmentation_pb2 as pb
 from samgate.api.v1.segmentation_pb2_grpc import SegmentationStub
-from samgate.client import channel, messages
+from samgate.client import channel, readers, requests
 from samgate.client import prompts as prompting
 from samgate.client.failures import Attempts, RetryPolicy, from_rpc_error
 from samgate.client.images import ImageLike
@@ -83,17 +83,17 @@ class AsyncClient:
         return_logits: bool = False,
         variant: str = "",
         min_accuracy: float = 0.0,
-        priority: messages.Priority | str = messages.Priority.INTERACTIVE,
+        priority: requests.Priority | str = requests.Priority.INTERACTIVE,
         timeout_s: float | None = None,
     ) -> Segmentation:
         """As :meth:`samgate.client.Client.segment`."""
         attempts = self._attempts(timeout_s)
         several = prompting.one_or_many(prompts, points, labels, box, mask_logits)
-        choice = messages.Choice(variant, min_accuracy, priority)
+        choice = requests.Choice(variant, min_accuracy, priority)
         request = await asyncio.to_thread(
-            messages.segment_request, image, several, selection, format, return_logits, choice
+            requests.segment_request, image, several, selection, format, return_logits, choice
         )
-        return messages.read_segmentation(await self._call(self._stub().Segment, request, attempts), Format(format))
+        return readers.read_segmentation(await self._call(self._stub().Segment, request, attempts), Format(format))
 
     async def embed(
         self,
@@ -101,33 +101,33 @@ class AsyncClient:
         *,
         variant: str = "",
         min_accuracy: float = 0.0,
-        priority: messages.Priority | str = messages.Priority.INTERACTIVE,
+        priority: requests.Priority | str = requests.Priority.INTERACTIVE,
         timeout_s: float | None = None,
     ) -> EmbeddedImage:
         """As :meth:`samgate.client.Client.embed`."""
         attempts = self._attempts(timeout_s)
-        choice = messages.Choice(variant, min_accuracy, priority)
-        request = await asyncio.to_thread(messages.embed_request, image, choice)
-        return messages.read_embedded(await self._call(self._stub().Embed, request, attempts))
+        choice = requests.Choice(variant, min_accuracy, priority)
+        request = await asyncio.to_thread(requests.embed_request, image, choice)
+        return readers.read_embedded(await self._call(self._stub().Embed, request, attempts))
 
     async def everything(
         self,
         image: ImageLike,
         *,
-        strategy: messages.Strategy | str = messages.Strategy.GRID,
+        strategy: requests.Strategy | str = requests.Strategy.GRID,
         anytime: bool = False,
-        on_progress: messages.OnProgress | None = None,
-        on_masks: messages.OnMasks | None = None,
+        on_progress: readers.OnProgress | None = None,
+        on_masks: readers.OnMasks | None = None,
         format: Format | str = Format.RLE,  # noqa: A002 - the contract's name
         variant: str = "",
         min_accuracy: float = 0.0,
         timeout_s: float | None = None,
-        **options: Unpack[messages.EverythingOptions],
+        **options: Unpack[requests.EverythingOptions],
     ) -> Everything:
         """As :meth:`samgate.client.Client.everything`."""
-        collector = messages.EverythingCollector(on_progress, on_masks)
-        choice = messages.Choice(variant, min_accuracy)
-        ask = partial(messages.everything_request, image, options, format, choice, strategy, anytime)
+        collector = readers.EverythingCollector(on_progress, on_masks)
+        choice = requests.Choice(variant, min_accuracy)
+        ask = partial(requests.everything_request, image, options, format, choice, strategy, anytime)
         async with aclosing(self._messages(ask, Format(format), timeout_s)) as answers:
             async for events in answers:
                 collector.add_message(events)
@@ -137,18 +137,18 @@ class AsyncClient:
         self,
         image: ImageLike,
         *,
-        strategy: messages.Strategy | str = messages.Strategy.GRID,
+        strategy: requests.Strategy | str = requests.Strategy.GRID,
         anytime: bool = False,
         format: Format | str = Format.RLE,  # noqa: A002 - the contract's name
         variant: str = "",
         min_accuracy: float = 0.0,
         timeout_s: float | None = None,
-        **options: Unpack[messages.EverythingOptions],
+        **options: Unpack[requests.EverythingOptions],
     ) -> AsyncGenerator[EverythingEvent, None]:
         """As :meth:`samgate.client.Client.everything_events`. Leaving ``async for`` early cancels the call only when
         the generator is closed: use :func:`contextlib.aclosing`."""
-        choice = messages.Choice(variant, min_accuracy)
-        ask = partial(messages.everything_request, image, options, format, choice, strategy, anytime)
+        choice = requests.Choice(variant, min_accuracy)
+        ask = partial(requests.everything_request, image, options, format, choice, strategy, anytime)
         async with aclosing(self._messages(ask, Format(format), timeout_s)) as answers:
             async for events in answers:
                 for event in events:
@@ -157,7 +157,7 @@ class AsyncClient:
     async def variants(self, *, timeout_s: float | None = None) -> list[VariantInfo]:
         """As :meth:`samgate.client.Client.variants`."""
         attempts, request = self._attempts(timeout_s), pb.ListVariantsRequest()
-        return messages.read_variants(await self._call(self._stub().ListVariants, request, attempts))
+        return readers.read_variants(await self._call(self._stub().ListVariants, request, attempts))
 
     async def healthy(self, *, timeout_s: float = channel.HEALTH_TIMEOUT_S) -> bool:
         """As :meth:`samgate.client.Client.healthy`."""
@@ -199,7 +199,7 @@ class AsyncClient:
             try:
                 async for answer in call:
                     begun = True
-                    yield messages.read_everything(answer, asked)
+                    yield readers.read_everything(answer, asked)
                 return
             except grpc.aio.AioRpcError as error:
                 # What was delivered can't be taken back, so that only calls without an answer yet are tried again.

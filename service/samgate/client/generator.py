@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from samgate.client.images import ImageLike
-from samgate.client.messages import GridOptions
+from samgate.client.requests import GridOptions
 from samgate.client.results import EverythingMask
 from samgate.client.sync import Client
 from samgate.domain import BoolArray, Format, Rle

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from samgate.api.v1 import segmentation_pb2 as pb
 from samgate.api.v1.segmentation_pb2_grpc import SegmentationStub
-from samgate.client import channel, messages
+from samgate.client import channel, readers, requests
 from samgate.client import prompts as prompting
 from samgate.client.failures import Attempts, RetryPolicy, from_rpc_error
 from samgate.client.images import ImageLike
@@ -91,7 +91,7 @@ class Client:
         return_logits: bool = False,
         variant: str = "",
         min_accuracy: float = 0.0,
-        priority: messages.Priority | str = messages.Priority.INTERACTIVE,
+        priority: requests.Priority | str = requests.Priority.INTERACTIVE,
         timeout_s: float | None = None,
     ) -> Segmentation:
         """SegAny: masks for ``prompts``, or for the one prompt that ``points``, ``labels``, ``box`` and
@@ -111,9 +111,9 @@ class Client:
                 Infeasible, with the smallest that would do, if it could not even when idle.
         """
         several = prompting.one_or_many(prompts, points, labels, box, mask_logits)
-        choice = messages.Choice(variant, min_accuracy, priority)
-        request = messages.segment_request(image, several, selection, format, return_logits, choice)
-        return messages.read_segmentation(self._call(self._stub().Segment, request, timeout_s), Format(format))
+        choice = requests.Choice(variant, min_accuracy, priority)
+        request = requests.segment_request(image, several, selection, format, return_logits, choice)
+        return readers.read_segmentation(self._call(self._stub().Segment, request, timeout_s), Format(format))
 
     def embed(
         self,
@@ -121,26 +121,26 @@ class Client:
         *,
         variant: str = "",
         min_accuracy: float = 0.0,
-        priority: messages.Priority | str = messages.Priority.INTERACTIVE,
+        priority: requests.Priority | str = requests.Priority.INTERACTIVE,
         timeout_s: float | None = None,
     ) -> EmbeddedImage:
         """Encode ``image`` now; give the result to :meth:`segment` in its place."""
-        request = messages.embed_request(image, messages.Choice(variant, min_accuracy, priority))
-        return messages.read_embedded(self._call(self._stub().Embed, request, timeout_s))
+        request = requests.embed_request(image, requests.Choice(variant, min_accuracy, priority))
+        return readers.read_embedded(self._call(self._stub().Embed, request, timeout_s))
 
     def everything(
         self,
         image: ImageLike,
         *,
-        strategy: messages.Strategy | str = messages.Strategy.GRID,
+        strategy: requests.Strategy | str = requests.Strategy.GRID,
         anytime: bool = False,
-        on_progress: messages.OnProgress | None = None,
-        on_masks: messages.OnMasks | None = None,
+        on_progress: readers.OnProgress | None = None,
+        on_masks: readers.OnMasks | None = None,
         format: Format | str = Format.RLE,  # noqa: A002 - the contract's name
         variant: str = "",
         min_accuracy: float = 0.0,
         timeout_s: float | None = None,
-        **options: Unpack[messages.EverythingOptions],
+        **options: Unpack[requests.EverythingOptions],
     ) -> Everything:
         """SegEvery: all masks of ``image``, in any format but ``low_res_logits``.
 
@@ -152,9 +152,9 @@ class Client:
             on_masks: told, whenever there are new masks, all that there are by then, best predicted first.
             options: the parameters of the strategy, by their names in :class:`EverythingOptions`.
         """
-        collector = messages.EverythingCollector(on_progress, on_masks)
-        choice = messages.Choice(variant, min_accuracy)
-        request = messages.everything_request(image, options, format, choice, strategy, anytime)
+        collector = readers.EverythingCollector(on_progress, on_masks)
+        choice = requests.Choice(variant, min_accuracy)
+        request = requests.everything_request(image, options, format, choice, strategy, anytime)
         with closing(self._messages(request, Format(format), timeout_s)) as answers:
             for events in answers:
                 collector.add_message(events)
@@ -164,25 +164,25 @@ class Client:
         self,
         image: ImageLike,
         *,
-        strategy: messages.Strategy | str = messages.Strategy.GRID,
+        strategy: requests.Strategy | str = requests.Strategy.GRID,
         anytime: bool = False,
         format: Format | str = Format.RLE,  # noqa: A002 - the contract's name
         variant: str = "",
         min_accuracy: float = 0.0,
         timeout_s: float | None = None,
-        **options: Unpack[messages.EverythingOptions],
+        **options: Unpack[requests.EverythingOptions],
     ) -> Generator[EverythingEvent, None, None]:
         """:meth:`everything` as it happens: progress, then masks, then the summary; of an anytime call, masks and
         retractions while it goes on. Closing the generator (or leaving it to the garbage collector) cancels the call,
         and the server stops working on it."""
-        choice = messages.Choice(variant, min_accuracy)
-        request = messages.everything_request(image, options, format, choice, strategy, anytime)
+        choice = requests.Choice(variant, min_accuracy)
+        request = requests.everything_request(image, options, format, choice, strategy, anytime)
         return self._events(request, Format(format), timeout_s)
 
     def variants(self, *, timeout_s: float | None = None) -> list[VariantInfo]:
         """The variants the server knows."""
         request = pb.ListVariantsRequest()
-        return messages.read_variants(self._call(self._stub().ListVariants, request, timeout_s))
+        return readers.read_variants(self._call(self._stub().ListVariants, request, timeout_s))
 
     def healthy(self, *, timeout_s: float = channel.HEALTH_TIMEOUT_S) -> bool:
         """Whether a server answers and says that it serves. Never raises for a server that doesn't."""
@@ -246,7 +246,7 @@ class Client:
             try:
                 for answer in call:
                     begun = True
-                    yield messages.read_everything(answer, asked)
+                    yield readers.read_everything(answer, asked)
                 return
             except grpc.RpcError as error:
                 # What was delivered can't be taken back, so that only calls without an answer yet are tried again.

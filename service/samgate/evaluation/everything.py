@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from samgate.client import AnswerInfo, Client, EverythingMask
-from samgate.client.messages import EverythingCollector
+from samgate.client.readers import EverythingCollector
 from samgate.errors import DeadlineExceeded, Infeasible, InvalidArgument, Overloaded
 from samgate.evaluation.dataset import DatasetError, LabelledImage
 from samgate.evaluation.recall import Found, Proposals, score
