@@ -37,6 +37,8 @@ STRATEGIES: tuple[Strategy, ...] = (
     Strategy("grid", {"points_per_side": 32}),
     Strategy("grid-16", {"points_per_side": 16}),
     Strategy("hierarchical", {"strategy": "hierarchical"}),
+    # With no parameter of ours.
+    Strategy("hierarchical-tinysam", {"strategy": "hierarchical", "covering_stages": 1, "neighbours_per_point": 0}),
     Strategy("aop", {"strategy": "aop"}),
     Strategy("object_aware", {"strategy": "object_aware"}, detector=True),
     Strategy("auto", {"strategy": "auto"}, deadline_s=2.0),
