@@ -12,10 +12,12 @@ from samgate.errors import DeadlineExceeded
 
 T = TypeVar("T")
 
-_ANSWER_S = 0.05
-"""From the last message's making to its arrival, at the least: gRPC, the network, and a busy machine's delays."""
-_ANSWER_SHARE = 0.01
-"""The same, of the call's whole time: who waits long notices less of it, and has more to lose."""
+_ANSWER_S = (0.05, 0.15)
+"""From the last message's making to its arrival, at the least, and where the call's time allows: gRPC, the network, and
+a busy machine's delays, which are a tenth of a second at times."""
+_ANSWER_SHARES = (0.075, 0.01)
+"""Of the call's whole time, as much of the latter as is taken, and what is taken at any rate: who waits long notices
+less of it, and has more to lose."""
 _UPDATE_S = 0.05
 """For the last update, at the least."""
 _UPDATES = 2.0
@@ -31,7 +33,7 @@ class Horizon:
     have to be answered in full, and end by their own."""
 
     def __init__(self, arrival: float, deadline: float) -> None:
-        self.last = deadline - max(_ANSWER_S, _ANSWER_SHARE * (deadline - arrival)) if deadline < math.inf else deadline
+        self.last = deadline - _answer_s(deadline - arrival) if deadline < math.inf else deadline
         """When the last mask may be encoded."""
         self._update_s = 0.0
         self._chunk_s = 0.0
@@ -67,3 +69,8 @@ class Horizon:
                 return await work
         except (TimeoutError, DeadlineExceeded) as error:
             raise OutOfTime from error
+
+
+def _answer_s(whole: float) -> float:
+    (least, usual), (of_short, of_long) = _ANSWER_S, _ANSWER_SHARES
+    return max(least, min(usual, of_short * whole), of_long * whole)
