@@ -174,8 +174,10 @@ class Calls:
 
 def meant_s(remaining_s: float) -> float:
     """The least that the client may have asked for, of what arrived: gRPC's C core rounds a timeout up to three digits,
-    1.041 s to 1.05."""
-    return remaining_s - 10.0 ** (math.floor(math.log10(remaining_s)) - 2) if remaining_s > 1e-3 else remaining_s
+    1.041 s to 1.05, and the time when it ends to milliseconds."""
+    if remaining_s <= 2e-3:
+        return remaining_s
+    return remaining_s - 10.0 ** (math.floor(math.log10(remaining_s)) - 2) - 1e-3
 
 
 async def _abort(context: Context, error: SamgateError) -> None:
