@@ -11,7 +11,10 @@ from samgate.domain import FloatArray, least_ious
 from samgate.imaging.preprocess import frame_of
 from samgate.segevery.choice import Choice
 from samgate.segevery.coarse import coarse_of
+from samgate.segevery.crops import make_crops
+from samgate.segevery.harvest import Harvest
 from samgate.segevery.parameters import GridParameters
+from samgate.segevery.sampler import Chunk
 from samgate.variants.mobilesam import SPEC
 
 SIZE = (480, 640)
@@ -96,6 +99,18 @@ def test_a_mask_that_the_crops_edge_cuts_takes_no_other_ones_place(cut: tuple[in
     at_the_edge, inside = disc(66, 90, 60, steepness=20), disc(70, 90, 60, steepness=20)
     one = Choice(frame_of(*SIZE, SPEC), GridParameters(), SPEC.mask_threshold, np.array(cut, np.bool_))
     assert one.choose(*prompts(at_the_edge, inside, ious=(0.97, 0.9)), POINTS).kept.tolist() == made
+
+
+@pytest.mark.parametrize(("x", "made"), [(186, [[0, 1], [1, 1]]), (70, [[0, 1]])])
+def test_only_sides_that_are_not_the_images_cut(x: int, made: list[list[int]]) -> None:
+    _, crop, *_ = make_crops(SIZE, parameters := GridParameters(crop_n_layers=1))  # the upper left one
+    harvest = Harvest([crop], parameters, SIZE, SPEC.mask_threshold)
+    harvest.open_crop(crop, frame_of(*crop.size, SPEC))
+    # 402 pixels are 256 low-res ones: 15 pixels from the crop's right side, or from the left one, which is the image's.
+    points, ious, coarse = prompts(
+        disc(x, 90, 60, steepness=20), disc(x + (4 if x < 128 else -4), 90, 60, steepness=20), ious=(0.97, 0.9)
+    )
+    assert harvest.choose(Chunk(crop, points), ious, coarse, POINTS).kept.tolist() == made
 
 
 def test_masks_that_passed_the_filters_take_the_place_of_worse_ones() -> None:
