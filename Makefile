@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet install --constraint deploy/constraints.txt
 BUILD_INPUTS := pyproject.toml deploy/constraints.txt service/samgate/_build.py $(wildcard protos/samgate/v1/*.proto)
 
-.PHONY: help serve install test lint format bench clean
+.PHONY: help serve install test lint format bench capacity clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -34,6 +34,9 @@ format: $(VENV)/.developed  ## rewrite the code in the project's style
 bench: $(VENV)/.developed  ## measure here and write docs/benchmarks.md
 	$(BIN)/samgate bench $(ARGS)
 
+capacity: $(VENV)/.loadtest  ## the highest rate that a server answers on time; flags in ARGS="SegAnyWarm --start 20"
+	@exec $(BIN)/python -m loadtest.capacity $(ARGS)
+
 clean:  ## remove .venv and what builds and tests left
 	rm -rf $(VENV) .venv-upstream build .mypy_cache .ruff_cache .pytest_cache .hypothesis service/samgate.egg-info
 	rm -f service/samgate/api/v1/*_pb2*
@@ -49,6 +52,10 @@ $(VENV)/.installed: $(BIN)/python $(BUILD_INPUTS)
 	@echo "installing samgate into $(VENV) …"
 	@$(subst --quiet,,$(PIP)) torch==2.13.0
 	@$(PIP) --editable '.[compile,triton,plots]'
+	@touch $@
+
+$(VENV)/.loadtest: $(VENV)/.installed
+	@$(PIP) --editable '.[loadtest]'
 	@touch $@
 
 $(VENV)/.developed: $(VENV)/.installed
