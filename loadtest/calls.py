@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import grpc
@@ -55,12 +55,12 @@ class Caller:
         for channel in self._channels:
             channel.close()
 
-    def reach(self) -> None:
-        """Ask the server what it serves, over each connection, so that none has to be opened during the run. Raises
-        SamgateError with what the server answers, or that it doesn't."""
+    def reach(self) -> tuple[str, ...]:
+        """Ask the server for the names of its operating points, over each connection, so that none has to be opened
+        during the run. Raises SamgateError with what the server answers, or that it doesn't."""
         for stub in self._stubs:
             try:
-                stub.ListVariants(
+                found = stub.ListVariants(
                     pb.ListVariantsRequest(), timeout=_REACH_TIMEOUT_S, metadata=self._metadata, wait_for_ready=True
                 )
             except grpc.RpcError as error:
@@ -68,23 +68,27 @@ class Caller:
                 late = isinstance(failure, DeadlineExceeded)
                 why = f"it hasn't answered within {_REACH_TIMEOUT_S:g} s; does it run?" if late else str(failure)
                 raise SamgateError(f"the server can't be used: {why}") from error
+        return tuple(point.name for one in found.variants if one.served for point in one.operating_points)
 
-    def prime(self) -> None:
-        """Have all images of the workload's catalogue embedded. Raises InvalidArgument where there is none, or one that
-        no cache would hold; SamgateError when the server refuses."""
+    def prime(self, points: Sequence[str]) -> None:
+        """Have all images of the workload's catalogue embedded by each of ``points``. Raises InvalidArgument where
+        there is no catalogue, or more than a cache would hold; SamgateError when the server refuses."""
         pictures = self._plan.files[self._source].pictures
-        if not isinstance(pictures, Catalogue) or pictures.size > _MOST_PRIMED:
+        images = pictures.size if isinstance(pictures, Catalogue) else 0
+        if not 0 < images * len(points) <= _MOST_PRIMED:
             raise InvalidArgument(
-                "images", f"must be a catalogue (zipf) of at most {_MOST_PRIMED} to be embedded beforehand"
+                "images",
+                f"are {images or 'no catalogue'}, and {len(points)} operating points are served; embedding them all "
+                f"takes a catalogue (zipf) of at most {_MOST_PRIMED} embeddings",
             )
-        for image in range(pictures.size):
+        for image in range(images):
             segment = self._requests(0).segment(Arrival(0.0, image, 0.0, "point", 1, 1.0))
-            try:
-                self._stubs[0].Embed(
-                    pb.EmbedRequest(image=segment.image), timeout=_EMBED_TIMEOUT_S, metadata=self._metadata
-                )
-            except grpc.RpcError as error:
-                raise from_rpc_error(error) from error
+            for point in points:
+                request = pb.EmbedRequest(image=segment.image, variant=point)
+                try:
+                    self._stubs[0].Embed(request, timeout=_EMBED_TIMEOUT_S, metadata=self._metadata)
+                except grpc.RpcError as error:
+                    raise from_rpc_error(error) from error
 
     def ask(self, number: int, arrival: Arrival, clock: Callable[[], float]) -> Outcome:
         """Send one request and wait for its end; ``clock`` tells the seconds since the run began."""

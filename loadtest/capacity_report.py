@@ -23,7 +23,7 @@ def verdict(content: Mapping[str, Any]) -> tuple[str, bool]:
     if failed is not None:
         above = f"{failed:.3g} can't be tried by this generator" if content["limited"] else f"{failed:.3g} fails"
     if content["confirmed"] and not content["limited"]:
-        return f"Capacity: {rate:.3g} requests/s ({target}, in {rules['confirm']} runs); {above}; {runs} runs.", True
+        return f"Capacity: {rate:.3g} requests/s ({target}, in {rules['repeats']} runs); {above}; {runs} runs.", True
     why = "the generator was the limit" if content["limited"] else "not confirmed within the runs that were allowed"
     return f"At least {rate:.3g} requests/s ({target}), {why}; {above}; {runs} runs.", False
 

@@ -43,6 +43,8 @@ class _Run:
     nodes: list[Node] = field(default_factory=list)
     began: float | None = None
     longest_s: float = 0.0
+    over: bool = False
+    """Nobody stopped it."""
 
 
 class Conductor:
@@ -76,7 +78,8 @@ class Conductor:
             return None
         done = len(run.nodes) >= run.users
         overdue = run.began is not None and time.monotonic() > run.began + run.longest_s + _GRACE_S
-        return None if done or overdue else run.users
+        run.over = done or overdue
+        return None if run.over else run.users
 
     def _check(self, run: _Run) -> None:
         if self._abort:
@@ -126,8 +129,7 @@ class Conductor:
         run, self._run = self._run, None
         if run is None or run.began is None:
             return
-        complete = len(run.nodes) >= run.users
-        end_s = None if complete else time.monotonic() - run.began
+        end_s = None if run.over else time.monotonic() - run.began
         found = figures(run.plan, run.sent, run.nodes, run.users, end_s)
         found["target"] = str(self._environment.host)
         found["workers"] = self._runner.worker_count

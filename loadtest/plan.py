@@ -140,7 +140,7 @@ class Plan:
 
     def message(self) -> dict[str, Any]:
         """All of it as plain data; :func:`read_plan` reads it."""
-        return asdict(self)
+        return {**asdict(self), "sources": [asdict(one) for one in self.sources]}
 
 
 def read_plan(message: Mapping[str, Any]) -> Plan:

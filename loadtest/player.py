@@ -66,10 +66,11 @@ class Player:
             self._photos = _draw(plan)
         caller = Caller(plan, source, self._photos, lambda: open_channel(target, allowed, token, files), token)
         try:
-            caller.reach()
+            points = caller.reach()
             if plan.sources[source].prime:
-                caller.prime()
-        except SamgateError:
+                caller.prime(points)
+        except BaseException:
+            # Locust kills users that are to stop.
             caller.close()
             raise
         user, ready_s = next(self._users), time.perf_counter() - began

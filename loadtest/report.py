@@ -12,6 +12,7 @@ from loadtest.charts import Line, chart
 from samgate.cli.files import write_bytes, write_json
 from samgate.errors import SamgateError
 
+_LEAST_WIDTH = 100
 _STYLE = """
 :root { color-scheme: light }
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 940px; margin: 2em auto; padding: 0 1em }
@@ -75,7 +76,7 @@ def tier_rows(figures: Mapping[str, Any]) -> list[tuple[str, ...]]:
 def verdict(figures: Mapping[str, Any]) -> tuple[str, bool]:
     """In a sentence whether the run was good, and whether it was."""
     if not figures["valid"]:
-        return f"No verdict: the load generator was to blame. {'. '.join(figures['generator']['problems'])}.", False
+        return f"No verdict: the load generator was to blame: {'; '.join(figures['generator']['problems'])}.", False
     budget, share = figures["budget"], figures["overall"]["attainment"]
     used = f", {budget['used']:.0%} of the error budget" if budget["used"] is not None else ""
     word = "Met" if figures["met"] else "Missed"
@@ -173,6 +174,7 @@ def show(figures: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    console.width = max(console.width, _LEAST_WIDTH)
     shown = Table(box=SIMPLE, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
     for place, heading in enumerate(TIER_HEADINGS[:-1]):
         shown.add_column(heading, justify="right" if place else "left", no_wrap=True)

@@ -21,14 +21,14 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """``target`` must be answered on time. A rate that fails with ``nearly`` or more gets a second run, as does one
-    below a rate that passed. The answer is known when a rate that passed in ``confirm`` runs and one that didn't pass
-    are within ``precision`` (relative), or unknown after ``most`` runs."""
+    """``target`` must be answered on time. A rate that fails with ``nearly`` or more is run again at once. The answer
+    is known when a rate that passed ``repeats`` times and one that failed ``repeats`` times, each more often than not,
+    are within ``precision`` (relative); it stays unknown after ``most`` runs."""
 
     target: float = 0.99
     nearly: float = 0.9
-    precision: float = 0.08
-    confirm: int = 2
+    precision: float = 0.1
+    repeats: int = 2
     most: int = 12
 
 
@@ -54,7 +54,7 @@ class _Is(Enum):
 
 def search(probe: Callable[[float, int], float | None], start: float, rules: Rules) -> Found:
     """Run ``probe(rate, number of the run)`` at one rate after the other: doubled or halved from ``start`` until one
-    passes and one fails, then between these at their geometric mean, then at the best again. Of rates that contradict
+    passes and one fails, then between these at their geometric mean, then at both again. Of rates that contradict
     each other the lower ones count."""
     trials: list[Trial] = []
     while len(trials) < rules.most:
@@ -73,15 +73,17 @@ def following(trials: Sequence[Trial], start: float, rules: Rules) -> float | No
     last = trials[-1].rate
     if _verdict(last, trials, rules) is _Is.OPEN:
         return last
-    low, high, _ = _bracket(trials, rules)
+    low, high, limited = _bracket(trials, rules)
     if low == 0:
         return high / _STRIDE
     if math.isinf(high):
         return low * _STRIDE
     if high > low * (1 + rules.precision):
         return math.sqrt(low * high)
-    passes = sum(one.rate == low and _passes(one, rules) for one in trials)
-    return low if passes < rules.confirm else None
+    if _count(low, trials, rules, passed=True) < rules.repeats:
+        return low
+    # A neighbour's spell may have been why it failed.
+    return high if not limited and _count(high, trials, rules, passed=False) < rules.repeats else None
 
 
 def _bracket(trials: Sequence[Trial], rules: Rules) -> tuple[float, float, bool]:
@@ -92,19 +94,18 @@ def _bracket(trials: Sequence[Trial], rules: Rules) -> tuple[float, float, bool]
 
 
 def _verdict(rate: float, trials: Sequence[Trial], rules: Rules) -> _Is:
-    mine = [one for one in trials if one.rate == rate]
-    shares = [one.share for one in mine if one.share is not None]
-    if not shares:
-        return _Is.INVALID if len(mine) >= _INVALID_TRIES else _Is.OPEN
-    passes = sum(share >= rules.target for share in shares)
-    fails = len(shares) - passes
-    if passes != fails and (passes or fails > 1):
-        return _Is.PASSED if passes > fails else _Is.FAILED
-    if passes:
+    passes, fails = (_count(rate, trials, rules, passed=passed) for passed in (True, False))
+    if not passes and not fails:
+        tries = sum(one.rate == rate for one in trials)
+        return _Is.INVALID if tries >= _INVALID_TRIES else _Is.OPEN
+    if passes == fails:
         return _Is.OPEN
-    contradicted = any(_passes(one, rules) for one in trials if one.rate > rate)
-    return _Is.OPEN if shares[0] >= rules.nearly or contradicted else _Is.FAILED
+    nearly = fails == 1 and any(
+        one.share is not None and one.share >= rules.nearly for one in trials if one.rate == rate
+    )
+    return _Is.PASSED if passes > fails else _Is.OPEN if nearly and not passes else _Is.FAILED
 
 
-def _passes(trial: Trial, rules: Rules) -> bool:
-    return trial.share is not None and trial.share >= rules.target
+def _count(rate: float, trials: Sequence[Trial], rules: Rules, *, passed: bool) -> int:
+    """Runs at ``rate`` that count, and passed or didn't."""
+    return sum(one.rate == rate and one.share is not None and (one.share >= rules.target) == passed for one in trials)
