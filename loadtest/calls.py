@@ -44,7 +44,7 @@ class Caller:
     def __init__(
         self, plan: Plan, source: int, photos: list[Photo], connect: Callable[[], grpc.Channel], token: str
     ) -> None:
-        self._plan, self._source, self._photos = plan, source, photos
+        self.plan, self._source, self._photos = plan, source, photos
         self._salt = f"{plan.salt} {source} ".encode()
         self._channels = [connect() for _ in range(plan.connections)]
         self._stubs = [SegmentationStub(channel) for channel in self._channels]
@@ -66,14 +66,18 @@ class Caller:
             except grpc.RpcError as error:
                 failure = from_rpc_error(error)
                 late = isinstance(failure, DeadlineExceeded)
-                why = f"it hasn't answered within {_REACH_TIMEOUT_S:g} s; does it run?" if late else str(failure)
+                why = (
+                    f"it hasn't answered within {_REACH_TIMEOUT_S:g} s; does it run, with TLS if --ca is given?"
+                    if late
+                    else str(failure)
+                )
                 raise SamgateError(f"the server can't be used: {why}") from error
         return tuple(point.name for one in found.variants if one.served for point in one.operating_points)
 
     def prime(self, points: Sequence[str]) -> None:
         """Have all images of the workload's catalogue embedded by each of ``points``. Raises InvalidArgument where
         there is no catalogue, or more than a cache would hold; SamgateError when the server refuses."""
-        pictures = self._plan.files[self._source].pictures
+        pictures = self.plan.files[self._source].pictures
         images = pictures.size if isinstance(pictures, Catalogue) else 0
         if not 0 < images * len(points) <= _MOST_PRIMED:
             raise InvalidArgument(
@@ -109,7 +113,7 @@ class Caller:
 
     def _requests(self, number: int) -> Requests:
         # One for each request: what it asks must not depend on which process sends how many before it.
-        return Requests(self._photos, self._plan.seed * 2**20 + number, self._salt)
+        return Requests(self._photos, self.plan.seed * 2**20 + number, self._salt)
 
 
 def _summary(call: Any) -> pb.AnswerInfo:

@@ -103,18 +103,19 @@ def figures(
     tiers: defaultdict[str, list[Outcome]] = defaultdict(list)
     for tier, one in every:
         tiers[tier].append(one)
+    counted = [one for one in outcomes if one.arrival.at_s >= warmup_s]
     skipped = sum(one.end is End.SKIPPED for one in outcomes)
     checked = health(
         nodes,
         lags_s,
         planned=len(every),
+        counted=len(counted),
         skipped=skipped,
         unreported=unreported,
         expected_nodes=expected_nodes,
         max_lag_s=plan.max_lag_s,
         interrupted=end_s is not None and end_s < plan.duration,
     )
-    counted = [one for one in outcomes if one.arrival.at_s >= warmup_s]
     overall = _summary(outcomes, warmup_s, stop_s)
     return {
         "schema": SCHEMA,

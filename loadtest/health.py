@@ -48,13 +48,15 @@ def health(
     lags_s: Sequence[float],
     *,
     planned: int,
+    counted: int,
     skipped: int,
     unreported: int,
     expected_nodes: int,
     max_lag_s: float,
     interrupted: bool = False,
 ) -> Health:
-    """The generator's health after a run of ``planned`` requests, of which those sent were ``lags_s`` late."""
+    """The generator's health after a run of ``planned`` requests, of which ``counted`` were due after the warm-up, and
+    those sent were ``lags_s`` late."""
     ascending = sorted(lags_s)
     late, loop = percentile(ascending, 0.99), max((one.loop_lag_p99_s for one in nodes), default=0.0)
     cpu = max((one.cpu_share for one in nodes), default=0.0)
@@ -62,6 +64,7 @@ def health(
     checks = (
         (interrupted, "the run was stopped before its end"),
         (not lags_s, "nothing was sent"),
+        (not counted, "no request was due after the warm-up: raise the rate, or the duration"),
         (len(nodes) < expected_nodes, f"{len(nodes)} of {expected_nodes} generating users said how they fared"),
         (unreported > 0, f"of {unreported} requests nobody knows what became: a worker went away"),
         (

@@ -95,9 +95,9 @@ def test_steps_bursts_and_days_move_the_rate_as_they_say() -> None:
 
 def test_a_rate_is_shared_as_the_files_own_rates_are() -> None:
     own = plan("annotate", "cold")
-    assert own.rates == (10, 4)
+    assert list(own.rates) == [10, 4]
     asked = plan("annotate", "cold", rate=7)
-    assert asked.rates == (5, 2)
+    assert list(asked.rates) == [5, 2]
     assert asked.expected == 7 * asked.duration
 
 
