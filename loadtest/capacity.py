@@ -125,7 +125,9 @@ class Prober:
         words = "passed" if found["met"] else "failed"
         if not found["valid"]:
             words = "doesn't count: " + "; ".join(found["generator"]["problems"])
-        self.console.print(f"{place + 1:2}. {rate:7.2f} requests/s  {share:6.1%} on time  {words}", highlight=False)
+        self.console.print(
+            f"{place + 1:2}. {rate:7.2f} requests/s  {share:6.1%} on time  {words}", highlight=False, soft_wrap=True
+        )
         return share if found["valid"] else None
 
     def _command(self, rate: float, place: int, output: Path) -> list[str]:
@@ -206,8 +208,8 @@ def _find(options: argparse.Namespace, scratch: Path, console: Console) -> int:
     }
     paths = capacity_report.write(Path(options.report), content)
     text, good = capacity_report.verdict(content)
-    console.print(text, style="green" if good else "red", highlight=False)
-    console.print(f"report: {', '.join(map(str, paths))}", highlight=False)
+    console.print(text, style="green" if good else "red", highlight=False, soft_wrap=True)
+    console.print(f"report: {', '.join(map(str, paths))}", highlight=False, soft_wrap=True)
     return FOUND if good else NOT_FOUND
 
 

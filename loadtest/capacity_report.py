@@ -32,7 +32,7 @@ def html(content: Mapping[str, Any]) -> str:
     """The report."""
     text, good = verdict(content)
     trials, runs = content["trials"], content["runs"]
-    by_rate = sorted((one["rate"], one["share"]) for one in trials)
+    by_rate = sorted((one["rate"], one["share"]) for one in trials if one["share"] is not None)
     best = [run for one, run in zip(trials, runs, strict=True) if one["rate"] == content["rate"] and run["valid"]]
     rows = [
         (

@@ -221,7 +221,7 @@ def test_reports_are_written_and_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words", "good"),
     [
-        ({}, "Capacity: 16 requests/s (99.00% on time, in 2 runs); 17 fails; 1 runs.", True),
+        ({}, "Capacity: 16 requests/s (99.00% on time, in 2 runs); 17 fails; 2 runs.", True),
         ({"confirmed": False}, "At least 16 requests/s (99.00% on time), not confirmed", False),
         ({"limited": True}, "the generator was the limit; 17 can't be tried by this generator", False),
         ({"failed": None, "confirmed": False}, "no rate that fails was found", False),
@@ -230,15 +230,16 @@ def test_reports_are_written_and_read_again(tmp_path: Path) -> None:
 )
 def test_a_capacity_is_only_called_one_when_it_was_confirmed(changes: dict[str, Any], words: str, good: bool) -> None:
     made = plan()
-    run = figures(made, sent(made), [GOOD], 1)
+    run, blamed = (figures(made, sent(made), nodes, 1) for nodes in ([GOOD], []))
     content = {
         "command": HOSTILE, "date": "2026-01-01", "machine": "m", "target": "t", "took_s": 1.0,
         "rules": {"target": 0.99, "repeats": 2}, "rate": 16.0, "failed": 17.0, "limited": False, "confirmed": True,
-        "trials": [{"rate": 16.0, "share": 1.0}], "runs": [run], **changes,
+        "trials": [{"rate": 16.0, "share": 1.0}, {"rate": 16.0, "share": None}], "runs": [run, blamed], **changes,
     }  # fmt: skip
     text, found = capacity_report.verdict(content)
     assert words in text
     assert found is good
     page = Page()
     page.feed(capacity_report.html(content))
+    assert "tr" in page.tags
     assert "script" not in page.tags
