@@ -67,7 +67,7 @@ def _path(drawn: str, kind: str, style: str = "") -> str:
 
 def _step(most: float) -> float:
     """A round distance between ticks, for about five of them up to ``most``."""
-    if most <= 0 or not math.isfinite(most):
+    if not 1e-9 < most < math.inf:
         return 1.0
     rough = most / _TICKS
     power = 10.0 ** math.floor(math.log10(rough))

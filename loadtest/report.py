@@ -12,7 +12,7 @@ from loadtest.charts import Line, chart
 from samgate.cli.files import write_bytes, write_json
 from samgate.errors import SamgateError
 
-_LEAST_WIDTH = 100
+_LEAST_WIDTH = 120
 _STYLE = """
 :root { color-scheme: light }
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 940px; margin: 2em auto; padding: 0 1em }
