@@ -2,11 +2,14 @@
 
     SamgateError
     ├── InvalidArgument        INVALID_ARGUMENT     the request is wrong: names field, value and limit
+    ├── Unauthenticated        UNAUTHENTICATED      who calls is not known, or not believed
+    ├── PermissionDenied       PERMISSION_DENIED    who calls is known and may not do this
     ├── NotFound               NOT_FOUND            no such variant, or the embedding's handle has expired
     ├── NotInstalled           FAILED_PRECONDITION  a known variant whose weights or graphs are missing here
     ├── Overloaded             RESOURCE_EXHAUSTED   a queue or an answer would pass its bound
     ├── Infeasible             FAILED_PRECONDITION  what was asked for is beyond what is served, however idle
     ├── DeadlineExceeded       DEADLINE_EXCEEDED    the deadline passed before the work was started or done
+    │   └── SlowClient                              the client doesn't take its answer
     ├── Unavailable            UNAVAILABLE          draining, or the engine cannot serve now: retry elsewhere
     ├── WeightsError           FAILED_PRECONDITION  weights can't be had, or are not what they should be
     ├── CompileError           FAILED_PRECONDITION  a graph can't be exported, compiled or loaded here
@@ -40,6 +43,18 @@ class InvalidArgument(SamgateError):
         super().__init__(f"{field}: {problem}")
         self.field = field
         self.problem = problem
+
+
+class Unauthenticated(SamgateError):
+    """The caller presents no token or certificate, or one that is not valid here."""
+
+    status = "UNAUTHENTICATED"
+
+
+class PermissionDenied(SamgateError):
+    """The caller is known, and has no right to this."""
+
+    status = "PERMISSION_DENIED"
 
 
 class NotFound(SamgateError):
@@ -92,6 +107,10 @@ class DeadlineExceeded(SamgateError):
     """The caller's deadline has passed; the work was not started or not finished."""
 
     status = "DEADLINE_EXCEEDED"
+
+
+class SlowClient(DeadlineExceeded):
+    """The client doesn't take its answer. It is not told: that would wait behind what it doesn't take."""
 
 
 class Unavailable(SamgateError):

@@ -124,8 +124,8 @@ async def loaded(tmp_path: Path, *servers: TritonServer, **triton: object) -> As
     before = regions()
     models = await asyncio.to_thread(load_models, settings, lambda message: None)
     profile = await load_profile(settings, models, lambda message: None)
-    async with running(settings, models, profile, f"unix:{tmp_path / 'socket'}", http=False) as (server, _):
-        load = Load(server.gateway, server.target)
+    async with running(settings, models, profile, f"unix:{tmp_path / 'socket'}", doors=False) as ready:
+        load = Load(ready.server.gateway, ready.server.target)
         yield load
         engine = load.engine
         load.gateway.cache.clear()

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import grpc
@@ -15,29 +16,36 @@ import grpc.aio
 
 from samgate.api.metrics import Metrics
 from samgate.config import Settings
-from samgate.errors import DeadlineExceeded, Infeasible, Overloaded, SamgateError, Unavailable
+from samgate.errors import DeadlineExceeded, Infeasible, Overloaded, SamgateError, SlowClient, Unavailable
 from samgate.logs import log
+from samgate.scheduling.queue import Priority
+from samgate.security.clients import Client
+from samgate.security.identity import Identities, authorise
+from samgate.security.quota import Quotas
 from samgate.serving.requests import Trace
 
 logger = logging.getLogger("samgate.calls")
 
 _MAX_CLIENT = 128
 _QUIET_S = 0.5
-_MAX_DEADLINE_S = 24 * 3600.0
-"""Clients may say "never" in numbers that timers don't take."""
 
 Context = grpc.aio.ServicerContext[object, object]
 
 
 @dataclass(slots=True)
 class Call:
-    """One call under way: its deadline on :func:`time.monotonic`'s clock, who asks, and the trace of its answer once
-    known."""
+    """One call under way: its deadline on :func:`time.monotonic`'s clock, who asks, the class that all of this client's
+    work has at best, and the trace of its answer once known. ``started`` is when its request was there."""
 
     started: float
     deadline: float
-    client: str
+    client: str = ""
+    priority: Priority = Priority.INTERACTIVE
     trace: Trace | None = None
+
+    def begin(self) -> None:
+        """The request is there."""
+        self.started = time.monotonic()
 
     @property
     def elapsed_s(self) -> float:
@@ -45,11 +53,17 @@ class Call:
         return time.monotonic() - self.started
 
 
+CURRENT: ContextVar[Call] = ContextVar("call")
+"""The call that the running task answers."""
+
+
 class Calls:
     """Admits calls, counts them, and waits for the last of them when the server drains."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, identities: Identities) -> None:
+        self._identities, self._quotas = identities, Quotas()
         self._limit = settings.limits.max_concurrent_calls
+        self._max_deadline_s = settings.limits.max_deadline_s
         self._default_deadline_s = settings.default_deadline_s
         self._everything_deadline_s = settings.default_everything_deadline_s
         self._client_header = settings.scheduling.client_header.lower()
@@ -77,30 +91,41 @@ class Calls:
         return True
 
     @asynccontextmanager
-    async def answer(self, rpc: str, context: Context) -> AsyncIterator[Call]:
-        """Everything around the work of one call. Errors raised inside end the call with their status."""
+    async def answer(self, rpc: str, context: Context, authorization: str | None) -> AsyncIterator[Call]:
+        """Everything around one call, :data:`CURRENT` inside. Errors raised inside end it with their status."""
         started = time.monotonic()
         # Asked for now: once the client has cancelled, gRPC frees what this reads, and asking is a segmentation fault.
-        peer, remaining = context.peer(), context.time_remaining()
-        client = self._client(context, peer)
+        peer, remaining, metadata = context.peer(), context.time_remaining(), context.invocation_metadata() or ()
+        names = _certificate_names(context.auth_context())
         default_s = self._everything_deadline_s if rpc == "SegmentEverything" else self._default_deadline_s
-        wanted_s = default_s if remaining is None else min(meant_s(remaining), _MAX_DEADLINE_S)
-        call = Call(started, started + wanted_s, client)
+        wanted_s = default_s if remaining is None else min(meant_s(remaining), self._max_deadline_s)
+        call = Call(started, started + wanted_s)
+        client: Client | None = None
         code, detail = "OK", None
         self._enter()
         try:
             self._admit()
-            async with asyncio.timeout(call.deadline - started):
+            known = self._identities.who(authorization, names)
+            call.client = self._name(known, metadata, peer)
+            if known is not None:
+                authorise(known, rpc)
+                self._quotas.enter(known, started)
+                client, call.priority = known, known.priority
+            CURRENT.set(call)
+            async with asyncio.timeout(wanted_s):
                 yield call
+        except SlowClient as error:
+            code, detail = error.status, str(error)
+            raise asyncio.CancelledError from None
         except asyncio.CancelledError:
             code = "CANCELLED" if call.deadline > time.monotonic() else "DEADLINE_EXCEEDED"
             raise
         except (SamgateError, TimeoutError) as error:
             if isinstance(error, TimeoutError):
-                error = DeadlineExceeded(f"the deadline of {call.deadline - started:.3g} s has passed")
+                error = DeadlineExceeded(f"the deadline of {wanted_s:.3g} s has passed")
             code, detail = error.status, str(error)
             self._metrics.observe_refusal(error)
-            await _abort(context, error)
+            await refuse(context, error)
         except grpc.aio.AbortError:
             raise
         except Exception:
@@ -108,17 +133,19 @@ class Calls:
             logger.exception("unexpected error in %s", rpc)
             await context.abort(grpc.StatusCode.INTERNAL, "unexpected error; see the server's log")
         finally:
+            if client is not None:
+                self._quotas.leave(client)
             self._leave()
             self._record(rpc, code, detail, call, peer)
 
-    def _client(self, context: Context, peer: str) -> str:
-        """Who asks, for fair shares: what a proxy says, a certificate's name, or the peer's address without port."""
-        if self._client_header:
-            for name, value in context.invocation_metadata() or ():
+    def _name(self, known: Client | None, metadata: Iterable[tuple[str, str | bytes]], peer: str) -> str:
+        """Who asks, for fair shares and logs: what a trusted proxy says, who is known, or the address without port."""
+        if self._client_header and (known is None or known.proxy):
+            for name, value in metadata:
                 if name == self._client_header:
                     return str(value)[:_MAX_CLIENT]
-        for common_name in context.auth_context().get("x509_common_name", ()):
-            return bytes(common_name).decode(errors="replace")[:_MAX_CLIENT]
+        if known is not None:
+            return known.name
         return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer
 
     def _enter(self) -> None:
@@ -167,6 +194,7 @@ class Calls:
             code=code,
             total_ms=round(call.elapsed_s * 1e3, 1),
             **fields,
+            client=call.client if self._identities.asked else None,
             peer=peer,
             error=detail,
         )
@@ -180,7 +208,8 @@ def meant_s(remaining_s: float) -> float:
     return remaining_s - 10.0 ** (math.floor(math.log10(remaining_s)) - 2) - 1e-3
 
 
-async def _abort(context: Context, error: SamgateError) -> None:
+async def refuse(context: Context, error: SamgateError) -> None:
+    """End the call with the status, the words and the trailers of ``error``."""
     trailers: list[tuple[str, str]] = []
     if isinstance(error, Overloaded | Infeasible) and error.reason:
         trailers.append(("refusal", error.reason))
@@ -189,3 +218,9 @@ async def _abort(context: Context, error: SamgateError) -> None:
     if isinstance(error, Infeasible) and error.smallest_deadline_s is not None:
         trailers.append(("smallest-deadline-ms", str(math.ceil(error.smallest_deadline_s * 1e3))))
     await context.abort(grpc.StatusCode[error.status], str(error), tuple(trailers))
+
+
+def _certificate_names(context: Mapping[str, Iterable[bytes]]) -> list[str]:
+    """Names in the client's certificate, if it has presented one: the alternative ones before the common one."""
+    keys = ("x509_subject_alternative_name", "x509_common_name")
+    return [bytes(name).decode(errors="replace") for key in keys for name in context.get(key, ())]

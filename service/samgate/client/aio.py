@@ -48,8 +48,10 @@ class AsyncClient:
         timeout_s: float | None = None,
         retries: int = 4,
         credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
     ) -> None:
         self.target = target
+        self._metadata = channel.metadata_of(target, token, credentials)
         self._timeout_s, self._policy, self._credentials = timeout_s, RetryPolicy(retries), credentials
         self._opened: grpc.aio.Channel | None = None
         self._closed = False
@@ -194,7 +196,7 @@ class AsyncClient:
         attempts = self._attempts(timeout_s, channel.DEFAULT_EVERYTHING_TIMEOUT_S)
         request = await asyncio.to_thread(ask)
         while True:
-            call = self._stub().SegmentEverything(request, timeout=attempts.remaining_s())
+            call = self._stub().SegmentEverything(request, timeout=attempts.remaining_s(), metadata=self._metadata)
             begun = False
             try:
                 async for answer in call:
@@ -214,7 +216,7 @@ class AsyncClient:
     ) -> Answer:
         while True:
             try:
-                return await method(request, timeout=attempts.remaining_s())
+                return await method(request, timeout=attempts.remaining_s(), metadata=self._metadata)
             except grpc.aio.AioRpcError as error:
                 await _pause_or_raise(attempts, error)
 

@@ -45,6 +45,7 @@ class Client:
             :meth:`everything` 300 s).
         retries: most tries after the first; 0 switches retrying off.
         credentials: for TLS; without, the connection is not encrypted.
+        token: bearer token for a server that asks who calls. Without TLS it is sent to this machine only.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class Client:
         timeout_s: float | None = None,
         retries: int = 4,
         credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
     ) -> None:
         self.target = target
+        self._metadata = channel.metadata_of(target, token, credentials)
         self._timeout_s, self._policy, self._credentials = timeout_s, RetryPolicy(retries), credentials
         self._lock = threading.Lock()
         self._opened: grpc.Channel | None = None
@@ -219,7 +222,7 @@ class Client:
     ) -> Answer:
         attempts = self._attempts(timeout_s)
         while True:
-            call = method.future(request, timeout=attempts.remaining_s())
+            call = method.future(request, timeout=attempts.remaining_s(), metadata=self._metadata)
             try:
                 return call.result()
             except grpc.RpcError as error:
@@ -241,7 +244,7 @@ class Client:
     ) -> Generator[list[EverythingEvent], None, None]:
         attempts = self._attempts(timeout_s, channel.DEFAULT_EVERYTHING_TIMEOUT_S)
         while True:
-            call = self._stub().SegmentEverything(request, timeout=attempts.remaining_s())
+            call = self._stub().SegmentEverything(request, timeout=attempts.remaining_s(), metadata=self._metadata)
             begun = False
             try:
                 for answer in call:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
@@ -37,6 +37,7 @@ class Options:
     ``yield_s``: the longest that a chunk of SegEvery may hold a device before interactive work gets its turn.
     ``least_price``: see :class:`~samgate.scheduling.learning.LoadPrice`.
     ``overloaded``: the load above which the policy ``infaas`` avoids a device.
+    ``weight``: a client's share in multiples of the others'; may change at any time.
     """
 
     policy: Policy = POLICIES["samgate"]
@@ -45,7 +46,7 @@ class Options:
     yield_s: float = 0.04
     least_price: float = 0.05
     overloaded: float = 0.8
-    weights: Mapping[str, float] = field(default_factory=dict)
+    weight: Callable[[str], float] = lambda client: 1.0
 
 
 class Scheduler:
@@ -62,7 +63,7 @@ class Scheduler:
         points = [point for device in self.devices.values() for point in device.points.values()]
         self.price = LoadPrice(now, price_scale(points), self.options.least_price)
         self.budget = EncodeBudget(now)
-        self.shares = FairShares(now, self.options.weights)
+        self.shares = FairShares(now, self.options.weight)
         self.limit = ConcurrencyLimit(self.options.max_requests)
         self.open = 0
         self._instances = sum(device.profile.instances for device in self.devices.values())

@@ -31,7 +31,7 @@ from samgate.sessions import Embedding, EmbeddingCache
 
 class Gateway:
     """Serves ``models``, of which ``profile`` tells speed and accuracy; ``detect`` finds objects, where a detector is
-    served. For one event loop; :meth:`close` ends it."""
+    served; ``weight`` is a client's fair share. For one event loop; :meth:`close` ends it."""
 
     def __init__(
         self,
@@ -40,13 +40,14 @@ class Gateway:
         profile: DeviceProfile,
         on_batch: Callable[[Batch], None] = lambda batch: None,
         detect: Detect | None = None,
+        weight: Callable[[str], float] = lambda client: 1.0,
     ) -> None:
         self._detect = detect
         self.settings = settings
         self.profile = profile
         self.models = {model.name: model for model in models}
         self.cache = EmbeddingCache(settings.cache.max_bytes, settings.cache.ttl_s)
-        self.scheduler = Scheduler({"engine": profile}, time.monotonic(), _options(settings))
+        self.scheduler = Scheduler({"engine": profile}, time.monotonic(), _options(settings, weight))
         # One more than the cores: the threads also wait for memory, and a call must not wait for a slow neighbour.
         self._executor = ThreadPoolExecutor(usable_cores() + 1, thread_name_prefix="imaging")
         self._dispatcher = Dispatcher(self.scheduler, self._run, on_batch)
@@ -139,12 +140,12 @@ class Gateway:
             tasks.create_task(finish_prompt(index, decoded.low_res_masks[0, place], decoded.iou_predictions[0, place]))
 
 
-def _options(settings: Settings) -> Options:
+def _options(settings: Settings, weight: Callable[[str], float]) -> Options:
     scheduling = settings.scheduling
     return Options(
         policy=POLICIES[scheduling.policy],
         max_requests=settings.limits.max_concurrent_calls,
         max_waiting=settings.limits.max_queued,
         yield_s=scheduling.yield_s,
-        weights=scheduling.weight_of,
+        weight=weight,
     )

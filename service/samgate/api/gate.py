@@ -1,0 +1,103 @@
+"""What stands before every RPC: who calls is asked, and room looked for, before a byte of the request is read.
+
+Handlers of one request are turned into ones that read it themselves. So a call that is refused costs no memory, a
+request that trickles in has its time, and bytes that are no message are the client's fault (gRPC's own answer is
+INTERNAL).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from samgate.api.calls import Calls, Context, refuse
+from samgate.config import Limits
+from samgate.errors import DeadlineExceeded, InvalidArgument, Overloaded, SamgateError, SlowClient
+from samgate.security.identity import HEADER
+
+Parse = Callable[[bytes], Any]
+
+
+class Gate(grpc.aio.ServerInterceptor):
+    """Lets calls in. RPCs of ``service`` are ``calls``' business; others (health) are anybody's."""
+
+    def __init__(self, service: str, calls: Calls, limits: Limits) -> None:
+        self._prefix = f"/{service}/"
+        self._calls, self._limits = calls, limits
+        self._others = 0
+
+    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
+        """Wrap the handler, of which samgate has two kinds: one request, and one answer or many."""
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.request_streaming:
+            return handler
+        method, header = str(handler_call_details.method), None
+        for key, value in handler_call_details.invocation_metadata or ():
+            if key == HEADER:
+                header = str(value)
+
+        async def behaviour(_: Any, context: Context) -> None:
+            if method.startswith(self._prefix):
+                async with self._calls.answer(method.removeprefix(self._prefix), context, header) as call:
+                    request = await self._receive(handler.request_deserializer, context)
+                    call.begin()
+                    await self._send(handler, request, context)
+                return
+            await self._other(handler, context)
+
+        return grpc.stream_stream_rpc_method_handler(behaviour, response_serializer=handler.response_serializer)
+
+    async def _other(self, handler: Any, context: Context) -> None:
+        """A call that nobody is asked about: not more of them than connections."""
+        self._others += 1
+        try:
+            if self._others > self._limits.max_connections:
+                raise Overloaded(f"{self._limits.max_connections} such calls are under way, which is the limit", 1.0)
+            await self._send(handler, await self._receive(handler.request_deserializer, context), context)
+        except SlowClient:
+            raise asyncio.CancelledError from None
+        except SamgateError as error:
+            await refuse(context, error)
+        finally:
+            self._others -= 1
+
+    async def _receive(self, parse: Parse, context: Any) -> Any:
+        """The request. Raises DeadlineExceeded when it takes too long to arrive, InvalidArgument for what is none."""
+        limit = self._limits.receive_s
+        try:
+            async with asyncio.timeout(limit):
+                data = await context.read()
+        except TimeoutError:
+            raise DeadlineExceeded(f"request: has not arrived within {limit:g} s") from None
+        if data is grpc.aio.EOF:
+            raise InvalidArgument("request", "is missing: the stream ended before it")
+        try:
+            return parse(data)
+        except DecodeError:
+            raise InvalidArgument("request", "is not a valid protobuf message of this RPC") from None
+
+    async def _send(self, handler: Any, request: Any, context: Any) -> None:
+        """Raises SlowClient when the client doesn't take what there is for it."""
+        if not handler.response_streaming:
+            await self._write(await handler.unary_unary(request, context), context)
+            return
+        answers: AsyncGenerator[Any, None] = handler.unary_stream(request, context)
+        async with aclosing(answers):
+            async for answer in answers:
+                await self._write(answer, context)
+
+    async def _write(self, answer: Any, context: Any) -> None:
+        limit = self._limits.send_s
+        try:
+            async with asyncio.timeout(limit) as patience:
+                await context.write(answer)
+        except TimeoutError:
+            if not patience.expired():
+                raise
+            raise SlowClient(f"the client took nothing of its answer for {limit:g} s") from None
