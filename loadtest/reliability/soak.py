@@ -47,7 +47,8 @@ BOUNDS = {
 _DESCRIPTION = f"""\
 Start a server, send it a mixture of all kinds of requests in an open loop at about {_SHARE:.0%} of what it can do
 (clicks on cached images, boxes on new ones, handles, SegmentEverything, anytime calls, cancellations, malformed
-requests), and judge: memory, descriptors and threads flat, no request lost, nothing left in the queues, a clean end on SIGTERM.
+requests), and judge: memory, descriptors and threads flat, no request lost, nothing left in the queues, a clean end
+on SIGTERM.
 Exit status 0 when all held, 1 when not. docs/reliability.md has what "lost" means, and why the bounds are what they
 are."""
 
