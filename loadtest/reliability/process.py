@@ -19,7 +19,7 @@ import psutil
 
 from loadtest.reliability.metrics import Scrape, parse
 
-_READY = re.compile(r"^samgate ready: .* on (?P<target>\S+), metrics on (?P<http>\S+)/metrics ", re.MULTILINE)
+_READY = re.compile(r"^samgate ready: .* on (?P<target>\S+), metrics on (?P<http>[^\s,]+)/metrics\b", re.MULTILINE)
 _READY_S = 600.0
 """A first start exports and compiles the graphs."""
 _HTTP_S = 5.0
