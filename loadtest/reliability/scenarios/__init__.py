@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from loadtest.reliability.scenarios import floods, gateways, triton
+from loadtest.reliability.scenarios import certificates, clock, disk, floods, gateways, slow, triton
 from loadtest.reliability.stage import Scenario
 
 SCENARIOS: Mapping[str, Scenario] = {
@@ -16,6 +16,10 @@ SCENARIOS: Mapping[str, Scenario] = {
         gateways.HANGS,
         gateways.KILLED,
         gateways.SIGTERM_BURST,
+        slow.SLOW,
+        disk.FULL,
+        clock.JUMPS,
+        certificates.ROTATED,
         floods.CANCELLED,
         floods.SCRAPED,
     )
