@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 from google.protobuf.wrappers_pb2 import BytesValue
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+import http2_support as http2
 from samgate.api.calls import CURRENT, Calls
 from samgate.api.gate import Gate
 from samgate.api.health import Health
@@ -66,8 +67,8 @@ class Gated:
         self.calls = Calls(settings, self.metrics, Identities(settings))
         self.servicer = Servicer()
         self.health = Health(SERVICE)
-        gate = Gate(SERVICE, self.calls, settings.limits)
-        self.server = grpc.aio.server(interceptors=(gate,), options=channel_options(settings.limits))
+        self.gate = Gate(SERVICE, self.calls, settings.limits)
+        self.server = grpc.aio.server(interceptors=(self.gate,), options=channel_options(settings.limits))
         coding: Any = {
             "request_deserializer": BytesValue.FromString,
             "response_serializer": BytesValue.SerializeToString,
@@ -299,6 +300,67 @@ async def test_health_is_anybody_s_and_watchers_see_changes(tmp_path: Path) -> N
         assert (await watch.read()).status == answer.SERVING
         unknown = stub.Watch(health_pb2.HealthCheckRequest(service="nothing"), timeout=10)
         assert (await unknown.read()).status == answer.SERVICE_UNKNOWN
+
+
+async def test_a_watcher_that_takes_nothing_holds_up_nobody() -> None:
+    async with (
+        gated(Settings(limits=LIMITS)) as server,
+        server.channel() as channel,
+        http2.connected(server.port, settings=http2.NO_WINDOW) as (_, writer),
+    ):
+        for stream in (1, 3, 5):
+            writer.write(http2.grpc_call(stream, "/grpc.health.v1.Health/Watch", b""))
+        async with asyncio.timeout(5):
+            while server.gate.others < 3:
+                await asyncio.sleep(0.01)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=10)
+        answer = health_pb2.HealthCheckResponse
+        assert (await watch.read()).status == answer.NOT_SERVING
+        server.health.serving = True
+        assert (await asyncio.wait_for(watch.read(), 3)).status == answer.SERVING
+        async with asyncio.timeout(5):
+            while server.gate.others > 1:
+                await asyncio.sleep(0.05)
+
+
+SETTINGS = http2.PREFACE + http2.frame(http2.SETTINGS, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 64,
+        http2.PREFACE + b"\xff" * 4096,
+        SETTINGS + http2.frame(http2.HEADERS, http2.END_HEADERS, 1, b"\xff" * 99),
+        SETTINGS + http2.frame(http2.DATA, 0, 7, b"x" * 1000),
+        SETTINGS + b"\xff\xff\xff\x00\x00\x00\x00\x00\x01" + b"x" * 10_000,
+    ],
+    ids=["HTTP/1", "TLS", "noise", "headers", "no such stream", "a huge frame"],
+)
+async def test_what_is_no_grpc_harms_its_own_connection_alone(data: bytes) -> None:
+    async with gated(Settings(limits=LIMITS)) as server, http2.connected(server.port, data):
+        assert await server.call(data=ECHO) == "OK"
+        await asyncio.sleep(0.1)
+        assert await server.call(data=ECHO) == "OK"
+
+
+async def test_floods_of_calls_that_are_taken_back_at_once_harm_nobody() -> None:
+    """Rapid reset, CVE-2023-44487."""
+    async with gated(Settings(limits=LIMITS)) as server:
+        with suppress(ConnectionError):
+            async with http2.connected(server.port) as (_, writer):
+                for stream in range(1, 20_000, 2):
+                    call = http2.grpc_call(stream, f"/{SERVICE}/Embed", None)
+                    writer.write(call + http2.frame(http2.RST_STREAM, 0, stream, b"\0\0\0\x08"))
+                    if stream % 200 == 1:
+                        await writer.drain()
+                assert await server.call(data=ECHO) == "OK"
+        assert await server.call(data=ECHO) == "OK"
+        async with asyncio.timeout(10):
+            while server.calls.in_flight:
+                await asyncio.sleep(0.05)
 
 
 async def test_no_token_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

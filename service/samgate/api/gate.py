@@ -30,7 +30,8 @@ class Gate(grpc.aio.ServerInterceptor):
     def __init__(self, service: str, calls: Calls, limits: Limits) -> None:
         self._prefix = f"/{service}/"
         self._calls, self._limits = calls, limits
-        self._others = 0
+        self.others = 0
+        """Calls under way that are not ``service``'s."""
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
         """Wrap the handler, of which samgate has two kinds: one request, and one answer or many."""
@@ -55,9 +56,9 @@ class Gate(grpc.aio.ServerInterceptor):
 
     async def _other(self, handler: Any, context: Context) -> None:
         """A call that nobody is asked about: not more of them than connections."""
-        self._others += 1
+        self.others += 1
         try:
-            if self._others > self._limits.max_connections:
+            if self.others > self._limits.max_connections:
                 raise Overloaded(f"{self._limits.max_connections} such calls are under way, which is the limit", 1.0)
             await self._send(handler, await self._receive(handler.request_deserializer, context), context)
         except SlowClient:
@@ -65,7 +66,7 @@ class Gate(grpc.aio.ServerInterceptor):
         except SamgateError as error:
             await refuse(context, error)
         finally:
-            self._others -= 1
+            self.others -= 1
 
     async def _receive(self, parse: Parse, context: Any) -> Any:
         """The request. Raises DeadlineExceeded when it takes too long to arrive, InvalidArgument for what is none."""
