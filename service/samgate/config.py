@@ -23,6 +23,7 @@ _AT_LEAST_ONE = (
     "max_pixels",
     "max_prompts",
     "max_message_bytes",
+    "max_total_bytes",
     "max_queued",
     "max_connections",
     "max_streams",
@@ -37,6 +38,8 @@ class Limits:
 
     max_message_bytes: int = 64 * 2**20
     """Of one request or answer on the wire."""
+    max_total_bytes: int = 512 * 2**20
+    """Of all requests under way together; more are refused with RESOURCE_EXHAUSTED."""
     max_pixels: int = 50_000_000
     """Of one image; checked from its header, before anything is decoded."""
     max_prompts: int = 256

@@ -205,6 +205,22 @@ async def test_sizes_are_bounded() -> None:
         assert await server.call(data=ECHO) == "OK"
 
 
+async def test_requests_under_way_are_bounded_together() -> None:
+    limits = replace(LIMITS, max_total_bytes=1_500_000)
+    async with gated(Settings(limits=limits)) as server:
+        large = BytesValue(value=b"x" * 1_000_000).SerializeToString()
+        waiting = asyncio.create_task(server.call("Embed", data=large))
+        while not server.calls.in_flight:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        refused = await server.call(data=large)
+        assert refused.startswith("RESOURCE_EXHAUSTED requests of 1000004 bytes are under way; with these 1000004 it")
+        assert await server.call(data=ECHO) == "OK"
+        server.servicer.go_on.set()
+        assert await waiting == "OK"
+        assert await server.call(data=large) == "OK"
+
+
 async def test_compressed_requests_are_refused_so_that_none_can_unfold() -> None:
     async with gated(Settings(limits=LIMITS)) as server, server.channel() as channel:
         bomb = BytesValue(value=b"\0" * 50_000_000).SerializeToString()
