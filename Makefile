@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet install --constraint deploy/constraints.txt
 BUILD_INPUTS := pyproject.toml deploy/constraints.txt service/samgate/_build.py $(wildcard protos/samgate/v1/*.proto)
 
-.PHONY: help serve install test lint format bench clean
+.PHONY: help serve install test lint format bench audit licences clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -34,8 +34,15 @@ format: $(VENV)/.developed  ## rewrite the code in the project's style
 bench: $(VENV)/.developed  ## measure here and write docs/benchmarks.md
 	$(BIN)/samgate bench $(ARGS)
 
+audit: .venv-audit/.installed  ## known vulnerabilities in the pinned versions
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement deploy/constraints.txt
+
+licences: $(VENV)/.developed .venv-audit/.installed  ## write docs/licences.md
+	@{ echo "# Licences"; echo; echo "Every distribution that tests and development install, by \`make licences\`."; echo; \
+		.venv-audit/bin/pip-licenses --python $(BIN)/python --from mixed --format markdown --order name; } > docs/licences.md
+
 clean:  ## remove .venv and what builds and tests left
-	rm -rf $(VENV) .venv-upstream build .mypy_cache .ruff_cache .pytest_cache .hypothesis service/samgate.egg-info
+	rm -rf $(VENV) .venv-upstream .venv-audit build .mypy_cache .ruff_cache .pytest_cache .hypothesis service/samgate.egg-info
 	rm -f service/samgate/api/v1/*_pb2*
 
 $(BIN)/python:
@@ -53,4 +60,10 @@ $(VENV)/.installed: $(BIN)/python $(BUILD_INPUTS)
 
 $(VENV)/.developed: $(VENV)/.installed
 	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+# Apart from what it looks at.
+.venv-audit/.installed:
+	@$(PYTHON) -m venv .venv-audit
+	@.venv-audit/bin/pip --disable-pip-version-check --quiet install pip-audit==2.10.1 pip-licenses==5.5.5
 	@touch $@

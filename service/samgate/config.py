@@ -23,13 +23,12 @@ _AT_LEAST_ONE = (
     "max_pixels",
     "max_prompts",
     "max_message_bytes",
+    "max_total_bytes",
     "max_queued",
-    "max_deadline_s",
-    "receive_s",
-    "send_s",
     "max_connections",
     "max_streams",
 )
+_ABOVE_ZERO = ("max_deadline_s", "receive_s", "send_s")
 _BOOLS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -39,6 +38,8 @@ class Limits:
 
     max_message_bytes: int = 64 * 2**20
     """Of one request or answer on the wire."""
+    max_total_bytes: int = 512 * 2**20
+    """Of all requests under way together; more are refused with RESOURCE_EXHAUSTED."""
     max_pixels: int = 50_000_000
     """Of one image; checked from its header, before anything is decoded."""
     max_prompts: int = 256
@@ -235,6 +236,9 @@ class Settings:
         for name in _AT_LEAST_ONE:
             if getattr(self.limits, name) < 1:
                 raise InvalidArgument(f"limits.{name}", f"must be at least 1, is {getattr(self.limits, name)}")
+        for name in _ABOVE_ZERO:
+            if getattr(self.limits, name) <= 0:
+                raise InvalidArgument(f"limits.{name}", f"must be above 0, is {getattr(self.limits, name)}")
         if self.scheduling.policy not in POLICIES:
             raise InvalidArgument("scheduling.policy", f"{self.scheduling.policy!r} is none of {', '.join(POLICIES)}")
         _ = self.scheduling.weight_of

@@ -8,8 +8,8 @@ INTERNAL).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -21,8 +21,6 @@ from samgate.config import Limits
 from samgate.errors import DeadlineExceeded, InvalidArgument, Overloaded, SamgateError, SlowClient
 from samgate.security.identity import HEADER
 
-Parse = Callable[[bytes], Any]
-
 
 class Gate(grpc.aio.ServerInterceptor):
     """Lets calls in. RPCs of ``service`` are ``calls``' business; others (health) are anybody's."""
@@ -30,7 +28,9 @@ class Gate(grpc.aio.ServerInterceptor):
     def __init__(self, service: str, calls: Calls, limits: Limits) -> None:
         self._prefix = f"/{service}/"
         self._calls, self._limits = calls, limits
-        self._others = 0
+        self._held_bytes = 0
+        self.others = 0
+        """Calls under way that are not ``service``'s."""
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
         """Wrap the handler, of which samgate has two kinds: one request, and one answer or many."""
@@ -44,31 +44,39 @@ class Gate(grpc.aio.ServerInterceptor):
 
         async def behaviour(_: Any, context: Context) -> None:
             if method.startswith(self._prefix):
-                async with self._calls.answer(method.removeprefix(self._prefix), context, header) as call:
-                    request = await self._receive(handler.request_deserializer, context)
+                async with (
+                    self._calls.answer(method.removeprefix(self._prefix), context, header) as call,
+                    self._received(handler, context) as request,
+                ):
                     call.begin()
                     await self._send(handler, request, context)
-                return
-            await self._other(handler, context)
+            else:
+                await self._other(handler, context)
 
         return grpc.stream_stream_rpc_method_handler(behaviour, response_serializer=handler.response_serializer)
 
     async def _other(self, handler: Any, context: Context) -> None:
         """A call that nobody is asked about: not more of them than connections."""
-        self._others += 1
+        self.others += 1
         try:
-            if self._others > self._limits.max_connections:
+            if self.others > self._limits.max_connections:
                 raise Overloaded(f"{self._limits.max_connections} such calls are under way, which is the limit", 1.0)
-            await self._send(handler, await self._receive(handler.request_deserializer, context), context)
+            async with self._received(handler, context) as request:
+                await self._send(handler, request, context)
         except SlowClient:
             raise asyncio.CancelledError from None
         except SamgateError as error:
             await refuse(context, error)
         finally:
-            self._others -= 1
+            self.others -= 1
 
-    async def _receive(self, parse: Parse, context: Any) -> Any:
-        """The request. Raises DeadlineExceeded when it takes too long to arrive, InvalidArgument for what is none."""
+    @asynccontextmanager
+    async def _received(self, handler: Any, context: Any) -> AsyncIterator[Any]:
+        """The request inside the block, its size counted.
+
+        Raises DeadlineExceeded when it takes too long to arrive, InvalidArgument for what is none, Overloaded when
+        there is too much already.
+        """
         limit = self._limits.receive_s
         try:
             async with asyncio.timeout(limit):
@@ -77,10 +85,22 @@ class Gate(grpc.aio.ServerInterceptor):
             raise DeadlineExceeded(f"request: has not arrived within {limit:g} s") from None
         if data is grpc.aio.EOF:
             raise InvalidArgument("request", "is missing: the stream ended before it")
+        size, most = len(data), self._limits.max_total_bytes
+        if self._held_bytes + size > most:
+            raise Overloaded(
+                f"requests of {self._held_bytes} bytes are under way; with these {size} it were more than {most}",
+                retry_after_s=1.0,
+            )
+        self._held_bytes += size
         try:
-            return parse(data)
-        except DecodeError:
-            raise InvalidArgument("request", "is not a valid protobuf message of this RPC") from None
+            try:
+                request = handler.request_deserializer(data)
+            except DecodeError:
+                raise InvalidArgument("request", "is not a valid protobuf message of this RPC") from None
+            del data
+            yield request
+        finally:
+            self._held_bytes -= size
 
     async def _send(self, handler: Any, request: Any, context: Any) -> None:
         """Raises SlowClient when the client doesn't take what there is for it."""

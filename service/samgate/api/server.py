@@ -171,7 +171,7 @@ class Server:
     async def check_health(self) -> bool:
         """Ask the engines whether they are healthy, and let gRPC's health service say so; it stays NOT_SERVING once
         the server drains."""
-        healthy = all([await model.engine.healthy() for model in self.gateway.models.values()])
+        healthy = await self.gateway.look_after_engines()
         self.health.serving = healthy and not self._draining
         return healthy
 

@@ -75,6 +75,12 @@ class Scheduler:
             name: Costs(device.points.values(), self._batcher.chunks) for name, device in self.devices.items()
         }
 
+    def resize(self, device: str, instances: int) -> None:
+        """``device`` runs so many calls of each stage at once from now on: servers have come or gone."""
+        if self.devices[device].profile.instances != instances:
+            self.devices[device].resize(instances)
+            self._instances = sum(one.profile.instances for one in self.devices.values())
+
     def chunk(self, point: OperatingPoint, priority: Priority) -> int:
         """The most prompts of one request in one piece of decoder work."""
         return self._batcher.chunk(point, priority)

@@ -28,6 +28,8 @@ from samgate.serving.prompting import PromptGroup, group_prompts
 from samgate.serving.requests import AnsweredMask, Handle, Image, SegmentCall, Trace, Wish
 from samgate.sessions import Embedding, EmbeddingCache
 
+_DEVICE = "engine"
+
 
 class Gateway:
     """Serves ``models``, of which ``profile`` tells speed and accuracy; ``detect`` finds objects, where a detector is
@@ -47,7 +49,7 @@ class Gateway:
         self.profile = profile
         self.models = {model.name: model for model in models}
         self.cache = EmbeddingCache(settings.cache.max_bytes, settings.cache.ttl_s)
-        self.scheduler = Scheduler({"engine": profile}, time.monotonic(), _options(settings, weight))
+        self.scheduler = Scheduler({_DEVICE: profile}, time.monotonic(), _options(settings, weight))
         # One more than the cores: the threads also wait for memory, and a call must not wait for a slow neighbour.
         self._executor = ThreadPoolExecutor(usable_cores() + 1, thread_name_prefix="imaging")
         self._dispatcher = Dispatcher(self.scheduler, self._run, on_batch)
@@ -104,6 +106,12 @@ class Gateway:
         async with self._door.admitted(source, bulk(call.wish), demand_of(call, source.size)) as admitted:
             async for event in run_everything(call, admitted, self._executor, self._detect):
                 yield event
+
+    async def look_after_engines(self) -> bool:
+        """Whether all engines are healthy; lets the scheduler know how much they can do at present."""
+        engines = [model.engine for model in self.models.values()]
+        self.scheduler.resize(_DEVICE, min(engine.capacity.parallel_calls for engine in engines))
+        return all([await engine.healthy() for engine in engines])
 
     async def close(self) -> None:
         """Fail what waits, finish what runs, free engines and threads."""
