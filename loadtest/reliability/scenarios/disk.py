@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import shutil
@@ -28,6 +29,7 @@ _SIZE = 1500
 _ROOMS = (0, 1, 20, 45)
 """MiB that are left: none, too little for the download, for what it unpacks to, and for what is installed of that."""
 _PULL_S = 600.0
+_FULL = os.strerror(errno.ENOSPC)
 
 
 @contextmanager
@@ -138,13 +140,13 @@ def _files(home: Path) -> set[str]:
 
 
 def _clear(status: int, said: str) -> bool:
-    return status == 1 and "No space left on device" in said and "Traceback" not in said
+    return status == 1 and _FULL in said and "Traceback" not in said
 
 
 def _gist(status: int, said: str) -> str:
     words = re.sub(r"\s+", " ", said).strip()
-    told = re.search(r"[^:]*: \[?[^\]:]*\]? ?No space left on device[^:]*", words)
-    return f"status {status}: {(told[0].strip() if told else words[-160:])[:160]}"
+    place = words.find(_FULL)
+    return f"status {status}: {words[max(place - 60, 0) : place + len(_FULL)] if place >= 0 else words[-100:]}"
 
 
 FULL = Scenario(
