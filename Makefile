@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet install --constraint deploy/constraints.txt
 BUILD_INPUTS := pyproject.toml deploy/constraints.txt service/samgate/_build.py $(wildcard protos/samgate/v1/*.proto)
 
-.PHONY: help serve install test lint format bench audit licences clean
+.PHONY: help serve install test lint format bench soak chaos audit licences clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -33,6 +33,12 @@ format: $(VENV)/.developed  ## rewrite the code in the project's style
 
 bench: $(VENV)/.developed  ## measure here and write docs/benchmarks.md
 	$(BIN)/samgate bench $(ARGS)
+
+soak: $(VENV)/.developed  ## half an hour of mixed load, judged; shorter with ARGS="--minutes 2"
+	$(BIN)/python -m loadtest.reliability.soak $(ARGS)
+
+chaos: $(VENV)/.developed  ## faults under load, judged; some of them with ARGS="--only triton-killed,slow-clients"
+	$(BIN)/python -m loadtest.reliability.chaos $(ARGS)
 
 audit: .venv-audit/.installed  ## known vulnerabilities in the pinned versions
 	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement deploy/constraints.txt

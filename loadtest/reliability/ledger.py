@@ -147,14 +147,16 @@ class Ledger:
         """The requests that count as lost."""
         return [entry for entry in self.entries if fate(entry, self.outages) is Fate.LOST]
 
-    def answered_after(self, moment_s: float) -> float | None:
-        """When the first request that began after ``moment_s`` was answered; None when none was."""
-        ends = (
-            entry.ended_s
-            for entry in self.entries
-            if entry.ended_s is not None and entry.began_s >= moment_s and fate(entry) is Fate.ANSWERED
-        )
-        return min(ends, default=None)
+    def answered_after(self, moment_s: float, kinds: Sequence[str] = ()) -> float | None:
+        """When the first request that began after ``moment_s`` was answered, or the first of each of ``kinds``; None
+        when that hasn't been."""
+        first: dict[str, float] = {}
+        for entry in self.entries:
+            if entry.ended_s is not None and entry.began_s >= moment_s and fate(entry) is Fate.ANSWERED:
+                first[entry.kind] = min(first.get(entry.kind, entry.ended_s), entry.ended_s)
+        if not kinds:
+            return min(first.values(), default=None)
+        return max(first[kind] for kind in kinds) if all(kind in first for kind in kinds) else None
 
 
 def tally(entries: Iterable[Entry], outages: Sequence[Outage] = ()) -> Tally:

@@ -19,6 +19,11 @@ from loadtest.reliability.process import ChaosError, Gateway, serving
 from loadtest.reliability.traffic import Traffic, connected
 
 BEFORE, DURING, AFTER = "before", "during", "after"
+SHARE = 0.4
+"""Of capacity: little enough that a machine which others use, too, keeps up."""
+_WARM_S, _MEASURE_S, _CLIENTS = 3.0, 4.0, 4
+_LEAST_RATE = 1.0
+_FEW, _PATIENCE_S = 5, 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +48,26 @@ class Stage:
     async def load(
         self,
         target: str,
-        rate: float,
         mix: Mapping[str, float] = PROMPTS,
+        *,
+        rate: float | None = None,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> AsyncIterator[Load]:
-        """Open-loop load on ``target`` inside the block; at its end every request has ended."""
+        """Open-loop load on ``target`` inside the block, at ``rate`` requests a second or :data:`SHARE` of what it can
+        do; at its end every request has ended."""
         ledger, stop = Ledger(), asyncio.Event()
         async with connected(target, mix, ledger, seed=self.seed, credentials=credentials) as traffic:
-            # Embeddings of the pictures are cached before anything counts.
-            await traffic.closed_loop(2.0, 2)
+            # Before anything counts, embeddings of the pictures are cached, and the scheduler knows the machine's pace.
+            await traffic.closed_loop(min(_WARM_S, self.seconds), _CLIENTS)
+            measure_s = min(_MEASURE_S, 2 * self.seconds)
+            capacity = await traffic.closed_loop(measure_s, _CLIENTS) if rate is None else rate
+            if not capacity:
+                raise ChaosError(f"nothing was answered within {measure_s:g} s before the fault")
             warm = len(ledger.entries)
-            sending = asyncio.create_task(traffic.send(rate, stop))
-            load = Load(self, ledger, traffic, sending)
+            chosen = rate or max(SHARE * capacity, _LEAST_RATE)
+            sending = asyncio.create_task(traffic.send(chosen, stop))
+            self.report(f"{chosen:.1f} requests a second; {capacity:.1f} is what can be done")
+            load = Load(self, ledger, traffic, sending, capacity)
             load.marks[BEFORE] = time.monotonic()
             try:
                 yield load
@@ -72,6 +85,8 @@ class Load:
     ledger: Ledger
     traffic: Traffic
     sending: asyncio.Task[None]
+    capacity: float
+    """Requests a second of this mix that four clients got answered who asked without pause."""
     marks: dict[str, float] = field(default_factory=dict)
     recovery_s: float | None = None
 
@@ -84,24 +99,33 @@ class Load:
         """The fault, and what it did, is over."""
         self.marks[AFTER] = time.monotonic()
 
-    async def calm(self, seconds: float | None = None) -> None:
-        """Let the load go on for a while."""
-        seconds = self.stage.seconds if seconds is None else seconds
+    async def calm(self) -> None:
+        """Load as usual: for the stage's seconds, and until a few requests of it were answered, so that a slow machine
+        has something to compare with."""
+        started = time.monotonic()
+        await self.go_on(self.stage.seconds)
+        while time.monotonic() < started + _PATIENCE_S:
+            if self.ledger.tally(started)[Fate.ANSWERED] >= _FEW:
+                return
+            await self.go_on(0.1)
+
+    async def go_on(self, seconds: float) -> None:
+        """Let the load go on for so long."""
         await asyncio.wait([self.sending], timeout=seconds)
         if self.sending.done():
             self.sending.result()
             raise ChaosError("the load ended before its time")
 
-    async def back(self, since_s: float, within_s: float = 90.0) -> bool:
-        """Wait until a request that was sent after ``since_s`` is answered; notes how long that took, and that nothing
-        was there until then."""
+    async def back(self, since_s: float, within_s: float = 90.0, kinds: Sequence[str] = ()) -> bool:
+        """Wait until a request that was sent after ``since_s``, or one of each of ``kinds``, is answered; notes how
+        long that took."""
         until = time.monotonic() + within_s
         while time.monotonic() < until:
-            first = self.ledger.answered_after(since_s)
+            first = self.ledger.answered_after(since_s, kinds)
             if first is not None:
                 self.recovery_s = first - since_s
                 return True
-            await self.calm(0.1)
+            await self.go_on(0.1)
         return False
 
     def outage(self, from_s: float, until_s: float | None = None) -> None:

@@ -21,7 +21,6 @@ from loadtest.reliability.stage import Load, Scenario, Stage, idle_finding, same
 from samgate.client import AsyncClient
 from samgate.errors import SamgateError
 
-_RATE = 4.0
 _SEEN_S = 10.0
 """The server looks at its files every second."""
 _ROTATIONS = 4
@@ -96,7 +95,7 @@ async def _until(ask: Callable[[], object], wanted: object) -> float | None:
 
 async def _newcomer(target: str, credentials: grpc.ChannelCredentials, load: Load) -> str:
     """Whether a client that connects only now is served."""
-    await load.calm(0.1)
+    await load.go_on(0.1)
     async with AsyncClient(target, credentials=credentials) as client:
         try:
             return "served" if await client.variants(timeout_s=15.0) else "nothing"
@@ -120,7 +119,7 @@ async def _run(stage: Stage) -> Story:
         def shown() -> object:
             return _shown(gateway.target, authority.pem)
 
-        async with stage.load(target, _RATE, credentials=credentials) as load:
+        async with stage.load(target, credentials=credentials) as load:
             await load.calm()
             findings.append(
                 same("begins with its first certificate", await _shown(gateway.target, authority.pem), serial)
@@ -151,7 +150,7 @@ async def _run(stage: Stage) -> Story:
             }.items():
                 stage.report(what)
                 _install(stage.folder, *pair)
-                await load.calm(2.5)
+                await load.go_on(2.5)
                 found = await _shown(gateway.target, authority.pem)
                 findings += [
                     same(f"{what}: the old one stays in use", found, serial),

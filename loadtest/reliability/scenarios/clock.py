@@ -14,7 +14,6 @@ from loadtest.reliability.findings import Finding, Story
 from loadtest.reliability.process import ChaosError, Gateway
 from loadtest.reliability.stage import Scenario, Stage, idle_finding, same
 
-_RATE = 4.0
 _JUMPS = ("+3h", "-3h", "+26h", "-400d", "+0")
 _BETWEEN_S = 4.0
 _FETCH_S = 120.0
@@ -72,7 +71,7 @@ async def _run(stage: Stage) -> Story:
     _turn(stamp, "+0")
     settings = {**_environment(stamp, library), "SAMGATE_LOG_LEVEL": "INFO", "SAMGATE_LOG_FORMAT": "json"}
     async with stage.gateway(settings=settings) as gateway:
-        async with stage.load(gateway.target, _RATE) as load:
+        async with stage.load(gateway.target) as load:
             await load.calm()
             hits_before = await _hits(gateway)
             load.fault()
@@ -81,7 +80,7 @@ async def _run(stage: Stage) -> Story:
                 _turn(stamp, jump)
                 dates.append(_clock_of(stamp, library))
                 stage.report(f"the server's clock says {dates[-1]}")
-                await load.calm(_BETWEEN_S)
+                await load.go_on(_BETWEEN_S)
                 healthy.append((await gateway.probe("/healthz"), await gateway.probe("/readyz")))
             hits = await _hits(gateway)
             load.over()

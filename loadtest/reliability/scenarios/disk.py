@@ -23,7 +23,6 @@ from samgate.weights.home import samgate_home
 from samgate.weights.pull import pull
 from samgate.weights.store import weights_path
 
-_RATE = 3.0
 _MIB = 2**20
 _SIZE = 1500
 _ROOMS = (0, 1, 20, 45)
@@ -106,7 +105,7 @@ async def _run(stage: Stage) -> Story:
         weights = await asyncio.to_thread(_copy_home, home)
         before = _sum(weights)
         async with stage.gateway(settings={"SAMGATE_HOME": str(home)}) as gateway:
-            async with stage.load(gateway.target, _RATE) as load:
+            async with stage.load(gateway.target) as load:
                 await load.calm()
                 load.fault()
                 for room in _ROOMS:
@@ -121,7 +120,7 @@ async def _run(stage: Stage) -> Story:
                         same(f"{room} MiB left: installed weights untouched", _sum(weights) == before, True),
                         same(f"{room} MiB left: no half of anything left", sorted(left), []),
                     ]
-                await load.calm(2.0)
+                await load.go_on(2.0)
                 load.over()
                 stage.report("pulling with room")
                 status, said = await _pull(home)

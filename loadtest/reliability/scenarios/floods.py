@@ -7,24 +7,24 @@ import asyncio
 from loadtest.reliability.findings import Finding, Story
 from loadtest.reliability.stage import Scenario, Stage, idle_finding, same
 
-_RATE = 4.0
 _CANCELLED = 150.0
 _FLOOD_S = 8.0
 _SCRAPERS = 16
+_FLOOD = {"cancelled": 1.0}
 
 
 async def _cancelled(stage: Stage) -> Story:
     async with stage.gateway() as gateway:
         async with (
-            stage.load(gateway.target, _RATE) as load,
-            stage.load(gateway.target, 0.1, {"cancelled": 1}) as flood,
+            stage.load(gateway.target) as load,
+            stage.load(gateway.target, _FLOOD, rate=0.1) as flood,
         ):
             await load.calm()
             load.fault()
             flood.fault()
             stop = asyncio.Event()
             sending = asyncio.create_task(flood.traffic.send(_CANCELLED, stop))
-            await load.calm(_FLOOD_S)
+            await load.go_on(_FLOOD_S)
             stop.set()
             await sending
             load.over()
@@ -41,7 +41,7 @@ async def _cancelled(stage: Stage) -> Story:
 
 async def _scraped(stage: Stage) -> Story:
     async with stage.gateway() as gateway:
-        async with stage.load(gateway.target, _RATE) as load:
+        async with stage.load(gateway.target) as load:
             await load.calm()
             load.fault()
             over = asyncio.Event()
@@ -54,7 +54,7 @@ async def _scraped(stage: Stage) -> Story:
             async with asyncio.TaskGroup() as group:
                 for _ in range(_SCRAPERS):
                     group.create_task(scrape())
-                await load.calm(_FLOOD_S)
+                await load.go_on(_FLOOD_S)
                 over.set()
             load.over()
             await load.calm()

@@ -25,7 +25,6 @@ from loadtest.reliability.process import Gateway
 from loadtest.reliability.stage import Scenario, Stage, idle_finding, same
 from samgate.api.v1 import segmentation_pb2 as pb
 
-_RATE = 2.0
 _RECEIVE_S = _SEND_S = 4.0
 _CONNECTIONS = 200
 _SETTINGS = {
@@ -131,7 +130,7 @@ async def _all(abuser: Callable[[str, Abuse], Awaitable[None]], target: str, num
 
 async def _run(stage: Stage) -> Story:
     async with stage.gateway(settings=_SETTINGS) as gateway:
-        async with stage.load(gateway.target, _RATE) as load:
+        async with stage.load(gateway.target) as load:
             await load.calm()
             load.fault()
             stage.report(f"{_TRICKLES * _STREAMS} trickling, {_DEAF} deaf, {_PINGERS} pinging")
@@ -142,11 +141,11 @@ async def _run(stage: Stage) -> Story:
             )
             until = time.monotonic() + _PATIENCE_S
             while (given_up := await _given_up(gateway)) < _DEAF and time.monotonic() < until:
-                await load.calm(0.5)
+                await load.go_on(0.5)
             stage.report(f"{_IDLE} idle connections")
             wires = await _idle(gateway.target)
             open_ones = sum(not wire.closed.is_set() for wire in wires)
-            await load.calm(2.0)
+            await load.go_on(2.0)
             alive = await gateway.probe()
             await asyncio.gather(*(wire.close() for wire in [*wires, *deaf]))
             load.over()
