@@ -52,11 +52,12 @@ class Stage:
         *,
         rate: float | None = None,
         credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
     ) -> AsyncIterator[Load]:
         """Open-loop load on ``target`` inside the block, at ``rate`` requests a second or :data:`SHARE` of what it can
         do; at its end every request has ended."""
         ledger, stop = Ledger(), asyncio.Event()
-        async with connected(target, mix, ledger, seed=self.seed, credentials=credentials) as traffic:
+        async with connected(target, mix, ledger, seed=self.seed, credentials=credentials, token=token) as traffic:
             # Before anything counts, embeddings of the pictures are cached, and the scheduler knows the machine's pace.
             await traffic.closed_loop(min(_WARM_S, self.seconds), _CLIENTS)
             measure_s = min(_MEASURE_S, 2 * self.seconds)

@@ -104,11 +104,12 @@ async def connected(
     salt: str = "",
     retries: int = 4,
     credentials: grpc.ChannelCredentials | None = None,
+    token: str | None = None,
 ) -> AsyncIterator[Traffic]:
     """Traffic to ``target`` inside the block; several comma-separated addresses are tried in turn."""
     if "," in target:
         target = f"ipv4:{target}"
     channel = grpc.aio.insecure_channel(target) if credentials is None else grpc.aio.secure_channel(target, credentials)
-    async with AsyncClient(target, retries=retries, credentials=credentials) as client, channel:
+    async with AsyncClient(target, retries=retries, credentials=credentials, token=token) as client, channel:
         asker = Asker(client, channel, pictures(PICTURES, seed), Random(f"{seed} traffic"), salt)
         yield Traffic(asker, mix, ledger)

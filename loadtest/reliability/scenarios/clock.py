@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import datetime as dt
 import platform
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
+import yaml
+
 from loadtest.reliability.findings import Finding, Story
 from loadtest.reliability.process import ChaosError, Gateway
 from loadtest.reliability.stage import Scenario, Stage, idle_finding, same
+from samgate.client import AsyncClient
+from samgate.errors import SamgateError
+from samgate.security.tokens import make_token
 
-_JUMPS = ("+3h", "-3h", "+26h", "-400d", "+0")
+_JUMPS = {"-3h": "OK", "+26h": "UNAUTHENTICATED", "-400d": "OK", "+400d": "UNAUTHENTICATED", "+0": "OK"}
+"""Where the clock goes, and what a token is worth there that ends tomorrow."""
+_CALL_S = 10.0
 _BETWEEN_S = 4.0
 _FETCH_S = 120.0
 _LIBRARY = "libfaketimeMT.so.1"
@@ -65,22 +73,52 @@ def _turn(stamp: Path, to: str) -> None:
     new.replace(stamp)
 
 
+def _clients(folder: Path) -> tuple[Path, str, str]:
+    """A file of two clients with a token each, the second of which is refused from tomorrow on."""
+    (lasting, kept), (short, kept_short) = make_token(), make_token()
+    tomorrow = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=1)
+    entries = [
+        {"name": "lasting", "tokens": [str(kept)]},
+        {"name": "short", "tokens": [str(kept_short)], "expires": tomorrow},
+    ]
+    path = folder / "clients.yaml"
+    path.write_text(yaml.safe_dump({"clients": entries}))
+    return path, lasting, short
+
+
+async def _asked(gateway: Gateway, token: str) -> str:
+    """How a call with ``token`` ends."""
+    async with AsyncClient(gateway.target, token=token) as client:
+        try:
+            await client.variants(timeout_s=_CALL_S)
+        except SamgateError as error:
+            return error.status
+    return "OK"
+
+
 async def _run(stage: Stage) -> Story:
     library = await asyncio.to_thread(fake_clock, stage.tools)
     stamp = stage.folder / "clock"
     _turn(stamp, "+0")
-    settings = {**_environment(stamp, library), "SAMGATE_LOG_LEVEL": "INFO", "SAMGATE_LOG_FORMAT": "json"}
+    clients, lasting, short = _clients(stage.folder)
+    settings = {
+        **_environment(stamp, library),
+        "SAMGATE_AUTH_CLIENTS": str(clients),
+        "SAMGATE_LOG_LEVEL": "INFO",
+        "SAMGATE_LOG_FORMAT": "json",
+    }
     async with stage.gateway(settings=settings) as gateway:
-        async with stage.load(gateway.target) as load:
+        async with stage.load(gateway.target, token=lasting) as load:
             await load.calm()
             hits_before = await _hits(gateway)
             load.fault()
-            healthy, dates = [], []
+            healthy, dates, tokens = [], [], []
             for jump in _JUMPS:
                 _turn(stamp, jump)
                 dates.append(_clock_of(stamp, library))
                 stage.report(f"the server's clock says {dates[-1]}")
                 await load.go_on(_BETWEEN_S)
+                tokens.append(await _asked(gateway, short))
                 healthy.append((await gateway.probe("/healthz"), await gateway.probe("/readyz")))
             hits = await _hits(gateway)
             load.over()
@@ -89,6 +127,7 @@ async def _run(stage: Stage) -> Story:
         findings = [
             Finding("the server's clock did jump", f"to {', '.join(dates)}; {days} dates in its log", held=days > 1),
             same("alive and ready after every jump", all(one == (200, 200) for one in healthy), True),
+            same("a token that ends tomorrow, after each jump", ", ".join(tokens), ", ".join(_JUMPS.values())),
             Finding(
                 "embeddings don't expire by it", f"{hits - hits_before:g} hits of the cache meanwhile",
                 held=hits > hits_before,
@@ -107,6 +146,6 @@ async def _hits(gateway: Gateway) -> float:
 JUMPS = Scenario(
     "clock-jumps",
     f"the server's wall clock jumps by {', '.join(_JUMPS)}",
-    "deadlines, caches and probes go by a clock that doesn't jump; lost: 0",
+    "deadlines, caches and probes go by a clock that doesn't jump, tokens by the one that does; lost: 0",
     _run,
 )
