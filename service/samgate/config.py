@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
+from urllib.parse import urlsplit
 
 from samgate.errors import InvalidArgument
 from samgate.scheduling.policy import POLICIES
@@ -123,6 +124,28 @@ class Scheduling:
 
 
 @dataclass(frozen=True, slots=True)
+class Tracing:
+    """Where traces go."""
+
+    endpoint: str = ""
+    """A collector's OTLP over gRPC, such as http://collector:4317 (https:// for TLS). Empty: nothing is traced."""
+    sample: float = 0.01
+    """The share of calls, 0 to 1, that are traced; those whose ``traceparent`` is sampled are in any case."""
+
+    def check(self) -> None:
+        """Raises InvalidArgument."""
+        if not self.sample <= 1:
+            raise InvalidArgument("tracing.sample", f"must be from 0 to 1, is {self.sample:g}")
+        try:
+            where = urlsplit(self.endpoint)
+            good = where.scheme in ("http", "https") and bool(where.hostname) and (where.port or 0) > 0
+        except ValueError:
+            good = False
+        if self.endpoint and not good:
+            raise InvalidArgument("tracing.endpoint", f"{self.endpoint!r} is not http://HOST:PORT or https://HOST:PORT")
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The whole tree."""
 
@@ -149,6 +172,7 @@ class Settings:
     triton: TritonSettings = field(default_factory=TritonSettings)
     cache: Cache = field(default_factory=Cache)
     scheduling: Scheduling = field(default_factory=Scheduling)
+    tracing: Tracing = field(default_factory=Tracing)
 
     def __post_init__(self) -> None:
         for path, value in _leaves(self):
@@ -161,6 +185,7 @@ class Settings:
         if self.scheduling.policy not in POLICIES:
             raise InvalidArgument("scheduling.policy", f"{self.scheduling.policy!r} is none of {', '.join(POLICIES)}")
         _ = self.scheduling.weight_of
+        self.tracing.check()
 
 
 def _leaves(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:

@@ -95,9 +95,18 @@ class DeadlineExceeded(SamgateError):
 
 
 class Unavailable(SamgateError):
-    """This server can't serve now but another, or this one later, can."""
+    """This server can't serve now but another, or this one later, can.
+
+    Args:
+        message: why, and what to do.
+        reason: one word for machines, such as ``draining``; empty where there is none.
+    """
 
     status = "UNAVAILABLE"
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class WeightsError(SamgateError):

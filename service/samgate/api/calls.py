@@ -13,11 +13,15 @@ from dataclasses import dataclass
 import grpc
 import grpc.aio
 
+from samgate import tracing
 from samgate.api.metrics import Metrics
+from samgate.api.slo import outcome_of
 from samgate.config import Settings
 from samgate.errors import DeadlineExceeded, Infeasible, Overloaded, SamgateError, Unavailable
 from samgate.logs import log
+from samgate.scheduling.queue import Priority
 from samgate.serving.requests import Trace
+from samgate.tracing import NOTHING, NoTracer, Span, Tracer, Value
 
 logger = logging.getLogger("samgate.calls")
 
@@ -31,13 +35,20 @@ Context = grpc.aio.ServicerContext[object, object]
 
 @dataclass(slots=True)
 class Call:
-    """One call under way: its deadline on :func:`time.monotonic`'s clock, who asks, and the trace of its answer once
-    known."""
+    """One call under way: its deadline on :func:`time.monotonic`'s clock, who asks, its class, its span, and the trace
+    of its answer once known."""
 
     started: float
     deadline: float
     client: str
+    priority: Priority = Priority.INTERACTIVE
+    span: Span = NOTHING
     trace: Trace | None = None
+
+    @property
+    def trace_id(self) -> str:
+        """Of its span, if that is recorded; else empty."""
+        return self.span.trace_id
 
     @property
     def elapsed_s(self) -> float:
@@ -48,13 +59,14 @@ class Call:
 class Calls:
     """Admits calls, counts them, and waits for the last of them when the server drains."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, tracer: Tracer | None = None) -> None:
         self._limit = settings.limits.max_concurrent_calls
         self._default_deadline_s = settings.default_deadline_s
         self._everything_deadline_s = settings.default_everything_deadline_s
         self._client_header = settings.scheduling.client_header.lower()
         self._metrics = metrics
-        self._draining = False
+        self._tracer = tracer or NoTracer()
+        self._draining = self._cut_off = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._stirred = 0.0
@@ -67,12 +79,14 @@ class Calls:
         retries, to one that arrives while the server is taken down, and whoever has an answer may ask again at once.
         """
         self._draining = True
+        self._metrics.draining.set(1)
         try:
             async with asyncio.timeout(timeout_s):
                 await self._idle.wait()
                 while (quiet := time.monotonic() - self._stirred) < _QUIET_S:
                     await asyncio.sleep(_QUIET_S - quiet)
         except TimeoutError:
+            self._cut_off = True
             return self.in_flight == 0
         return True
 
@@ -85,8 +99,13 @@ class Calls:
         client = self._client(context, peer)
         default_s = self._everything_deadline_s if rpc == "SegmentEverything" else self._default_deadline_s
         wanted_s = default_s if remaining is None else min(meant_s(remaining), _MAX_DEADLINE_S)
-        call = Call(started, started + wanted_s, client)
-        code, detail = "OK", None
+        everything = rpc == "SegmentEverything"
+        call = Call(started, started + wanted_s, client, Priority.BULK if everything else Priority.INTERACTIVE)
+        call.span = self._tracer.call(rpc, context, started)
+        if call.span is not NOTHING:
+            # Never taken back: gRPC gives each call a task of its own, which ends with it.
+            tracing.current.set(call.span)
+        code, detail, retryable = "OK", None, True
         self._enter()
         try:
             self._admit()
@@ -99,6 +118,7 @@ class Calls:
             if isinstance(error, TimeoutError):
                 error = DeadlineExceeded(f"the deadline of {call.deadline - started:.3g} s has passed")
             code, detail = error.status, str(error)
+            retryable = not isinstance(error, Overloaded) or error.retry_after_s is not None
             self._metrics.observe_refusal(error)
             await _abort(context, error)
         except grpc.aio.AbortError:
@@ -109,7 +129,7 @@ class Calls:
             await context.abort(grpc.StatusCode.INTERNAL, "unexpected error; see the server's log")
         finally:
             self._leave()
-            self._record(rpc, code, detail, call, peer)
+            self._record(rpc, code, detail, call, peer, retryable)
 
     def _client(self, context: Context, peer: str) -> str:
         """Who asks, for fair shares: what a proxy says, a certificate's name, or the peer's address without port."""
@@ -136,17 +156,18 @@ class Calls:
 
     def _admit(self) -> None:
         if self._draining:
-            raise Unavailable("the server is shutting down: retry, best on another server")
+            raise Unavailable("the server is shutting down: retry, best on another server", reason="draining")
         if self.in_flight > self._limit:
-            raise Overloaded(f"{self._limit} calls are under way, which is the limit", retry_after_s=1.0)
+            limit = f"{self._limit} calls are under way, which is the limit"
+            raise Overloaded(limit, retry_after_s=1.0, reason="limit")
 
-    def _record(self, rpc: str, code: str, detail: str | None, call: Call, peer: str) -> None:
-        self._metrics.requests.labels(rpc, code).inc()
-        self._metrics.latency.labels(rpc).observe(call.elapsed_s)
+    def _record(self, rpc: str, code: str, detail: str | None, call: Call, peer: str, retryable: bool) -> None:
+        on_time = time.monotonic() <= call.deadline
+        outcome = outcome_of(code, on_time=on_time, retryable=retryable, cut_off=self._cut_off)
+        self._metrics.observe_call(rpc, code, call, outcome)
         fields: dict[str, object] = {}
         if call.trace is not None:
             trace = call.trace
-            self._metrics.observe_trace(trace)
             fields = {
                 "variant": trace.variant,
                 "precision": trace.precision,
@@ -169,7 +190,11 @@ class Calls:
             **fields,
             peer=peer,
             error=detail,
+            trace_id=call.trace_id or None,
         )
+        if call.span.recording:
+            _describe(call.span, code, call)
+            call.span.end("" if code == "OK" else code)
 
 
 def meant_s(remaining_s: float) -> float:
@@ -178,6 +203,27 @@ def meant_s(remaining_s: float) -> float:
     if remaining_s <= 2e-3:
         return remaining_s
     return remaining_s - 10.0 ** (math.floor(math.log10(remaining_s)) - 2) - 1e-3
+
+
+def _describe(span: Span, code: str, call: Call) -> None:
+    """What is said of a call in its span: nothing of the image, nor of who asks."""
+    told: dict[str, Value] = {
+        "rpc.grpc.status_code": grpc.StatusCode[code].value[0],
+        "samgate.priority": call.priority.name.lower(),
+        "samgate.deadline_ms": round((call.deadline - call.started) * 1e3, 1),
+    }
+    if (trace := call.trace) is not None:
+        told |= {
+            "samgate.variant": trace.variant,
+            "samgate.precision": trace.precision,
+            "samgate.engine": trace.engine,
+            "samgate.cached": trace.cached,
+            "samgate.prompts": trace.prompts,
+            "samgate.masks": trace.masks,
+            "samgate.reason": trace.reason.value,
+            "samgate.predicted_ms": round(trace.predicted_s * 1e3, 1),
+        }
+    span.set(told)
 
 
 async def _abort(context: Context, error: SamgateError) -> None:

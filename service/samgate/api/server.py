@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -22,7 +24,7 @@ from samgate.api.servicer import Segmentation
 from samgate.api.v1 import segmentation_pb2 as pb
 from samgate.api.v1 import segmentation_pb2_grpc
 from samgate.config import Settings
-from samgate.engines.base import Detector
+from samgate.engines.base import Detector, Remote
 from samgate.engines.detector import load_detector
 from samgate.engines.load import load_engine
 from samgate.errors import InvalidArgument, Unavailable
@@ -33,6 +35,8 @@ from samgate.serving.detection import detect_with
 from samgate.serving.everything import Detect
 from samgate.serving.gateway import Gateway
 from samgate.serving.models import Model
+from samgate.tracing import Tracer
+from samgate.tracing.load import load_tracer
 from samgate.variants import get_variant
 from samgate.variants.detectors import get_detector
 
@@ -40,6 +44,8 @@ logger = logging.getLogger("samgate.server")
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Segmentation"].full_name
 _BEAT_S = 1.0
+_LAG_BEATS = 15
+"""A scrape's interval or so: what the loop was late in between is seen."""
 _MAX_METADATA_BYTES = 16 * 1024
 
 
@@ -96,11 +102,14 @@ async def load_profile(settings: Settings, models: list[Model], report: Callable
 class Server:
     """A gateway on a listening gRPC server. Make with :func:`running`."""
 
-    def __init__(self, settings: Settings, gateway: Gateway, metrics: Metrics, target: str) -> None:
+    def __init__(
+        self, settings: Settings, gateway: Gateway, metrics: Metrics, target: str, tracer: Tracer | None = None
+    ) -> None:
         self.gateway = gateway
         self.target = target
         self._settings = settings
-        self._calls = Calls(settings, metrics)
+        self._metrics = metrics
+        self._calls = Calls(settings, metrics, tracer)
         limit = settings.limits.max_message_bytes
         self._server = grpc.aio.server(
             interceptors=(MalformedRequests(),),
@@ -132,7 +141,11 @@ class Server:
     async def check_health(self) -> bool:
         """Ask the engines whether they are healthy, and let gRPC's health service say so; it stays NOT_SERVING once
         the server drains."""
-        healthy = all([await model.engine.healthy() for model in self.gateway.models.values()])
+        models = self.gateway.models
+        health = {name: await model.engine.healthy() for name, model in models.items()}
+        remotes = [model.engine for model in models.values() if isinstance(model.engine, Remote)]
+        self._metrics.sample(self.gateway, health, remotes)
+        healthy = all(health.values())
         status = health_pb2.HealthCheckResponse
         for service in ("", SERVICE):
             await self._health.set(service, status.SERVING if healthy else status.NOT_SERVING)
@@ -164,13 +177,14 @@ async def running(
     # Masks are one thread's work each: OpenCV's own threads would fight with the engine's and with each other.
     cv2.setNumThreads(1)
     metrics, probes = Metrics(), Probes()
-    gateway = Gateway(settings, models, profile, metrics.observe_batch, detect)
+    tracer = load_tracer(settings.tracing, metrics.count_spans)
+    gateway = Gateway(settings, models, profile, metrics, detect)
     metrics.watch(gateway)
-    server = Server(settings, gateway, metrics, target)
+    server = Server(settings, gateway, metrics, target, tracer)
     door = HttpServer(settings.http_host, settings.http_port, metrics.registry, probes) if http else None
     try:
         await server.start()
-        heart = asyncio.create_task(_beat(probes, server))
+        heart = asyncio.create_task(_beat(probes, server, metrics))
         probes.serving = True
         try:
             yield server, door.port if door else None
@@ -179,6 +193,7 @@ async def running(
             await server.drain()
             heart.cancel()
     finally:
+        await tracer.close()
         if door:
             await asyncio.to_thread(door.close)
 
@@ -202,8 +217,12 @@ async def serve_until(
         await stop.wait()
 
 
-async def _beat(probes: Probes, server: Server) -> None:
+async def _beat(probes: Probes, server: Server, metrics: Metrics) -> None:
+    lags: deque[float] = deque(maxlen=_LAG_BEATS)
     while True:
         probes.healthy = await server.check_health()
         probes.beat()
+        due = time.monotonic() + _BEAT_S
         await asyncio.sleep(_BEAT_S)
+        lags.append(max(0.0, time.monotonic() - due))
+        metrics.lag.set(max(lags))

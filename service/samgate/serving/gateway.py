@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import Any
 
+from samgate import tracing
 from samgate.config import Settings
 from samgate.domain import FloatArray
 from samgate.engines.cpu import usable_cores
@@ -20,7 +21,7 @@ from samgate.scheduling.profile import DeviceProfile
 from samgate.segevery.strategies import Boxes
 from samgate.serving.admission import Admitted, Demand, Door, bulk, prompt_kind
 from samgate.serving.answers import AnswerSize, answer_prompt, check_prompts_inside
-from samgate.serving.dispatch import Dispatcher
+from samgate.serving.dispatch import Dispatcher, Watch
 from samgate.serving.everything import NO_DETECTOR, Detect, EverythingCall, EverythingEvent, demand_of, run_everything
 from samgate.serving.images import Images
 from samgate.serving.models import Model
@@ -38,7 +39,7 @@ class Gateway:
         settings: Settings,
         models: Sequence[Model],
         profile: DeviceProfile,
-        on_batch: Callable[[Batch], None] = lambda batch: None,
+        watch: Watch | None = None,
         detect: Detect | None = None,
     ) -> None:
         self._detect = detect
@@ -49,7 +50,7 @@ class Gateway:
         self.scheduler = Scheduler({"engine": profile}, time.monotonic(), _options(settings))
         # One more than the cores: the threads also wait for memory, and a call must not wait for a slow neighbour.
         self._executor = ThreadPoolExecutor(usable_cores() + 1, thread_name_prefix="imaging")
-        self._dispatcher = Dispatcher(self.scheduler, self._run, on_batch)
+        self._dispatcher = Dispatcher(self.scheduler, self._run, watch)
         self.images = Images(settings, self.cache, self._executor, self._dispatcher)
         self._door = Door(self.models, self.images, self._dispatcher)
 
@@ -130,9 +131,10 @@ class Gateway:
 
         async def finish_prompt(index: int, low_res: FloatArray, ious: FloatArray) -> None:
             started = time.perf_counter()
-            results[index] = await asyncio.get_running_loop().run_in_executor(
-                self._executor, answer_prompt, low_res, ious, embedding.frame, call, admitted.model.spec, answer
-            )
+            with tracing.stage("masks"):
+                results[index] = await asyncio.get_running_loop().run_in_executor(
+                    self._executor, answer_prompt, low_res, ious, embedding.frame, call, admitted.model.spec, answer
+                )
             admitted.trace.add("masks", time.perf_counter() - started)
 
         for place, index in enumerate(group.indices):
