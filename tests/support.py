@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,13 +36,14 @@ class Process:
 
 
 @contextmanager
-def serving(*flags: str) -> Iterator[Process]:
+def serving(*flags: str, environment: Mapping[str, str] | None = None) -> Iterator[Process]:
     """A gateway on free ports, ready; killed at the end of the block if it hasn't ended."""
+    settings = {**os.environ, **(environment or {})}
     # Its log goes to a file: nobody empties a pipe, and a full one would stop the server.
     with (
         tempfile.TemporaryDirectory() as folder,
         (Path(folder) / "log").open("w") as log,
-        subprocess.Popen([*SERVE, *flags], stdout=subprocess.PIPE, stderr=log, text=True) as process,
+        subprocess.Popen([*SERVE, *flags], stdout=subprocess.PIPE, stderr=log, text=True, env=settings) as process,
     ):
         try:
             assert process.stdout is not None

@@ -119,6 +119,13 @@ class Metrics:
         self._batches = self._histogram(
             "samgate_batch_size", "Images of an encoder call and prompts of a decoder call.", _BATCH, "stage"
         )
+        self._waits = self._histogram(
+            "samgate_queue_seconds",
+            "Time that pieces of work waited for the engine.",
+            _STAGE_SECONDS,
+            "stage",
+            "priority",
+        )
         self._busy = self._counter(
             "samgate_engine_busy_seconds", "Time that calls of the engine took; several at once add up.", "stage"
         )
@@ -178,6 +185,9 @@ class Metrics:
     def batch_began(self, batch: Batch) -> None:
         """See :class:`samgate.serving.dispatch.Watch`."""
         self._batches.labels(batch.stage).observe(batch.size)
+        for work in batch.works:
+            waited_s = max(0.0, batch.started - work.submitted)
+            self._waits.labels(batch.stage, work.priority.name.lower()).observe(waited_s)
 
     def batch_ended(self, batch: Batch, seconds: float, *, failed: bool) -> None:
         """See :class:`samgate.serving.dispatch.Watch`."""
@@ -245,6 +255,8 @@ class Metrics:
                 counter.labels(value)
         for stage in STAGES:
             self._batches.labels(stage)
+            for priority in Priority:
+                self._waits.labels(stage, priority.name.lower())
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
