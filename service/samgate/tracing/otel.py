@@ -135,6 +135,10 @@ class OtelTracer:
         )
         return OtelSpan(span, self._tracer, epoch_ns) if span.is_recording() else _Unsampled(span.get_span_context())
 
+    def flush(self) -> None:
+        """Send what is there, and wait for it."""
+        self._provider.force_flush()
+
     async def close(self) -> None:
         """See :class:`samgate.tracing.Tracer`."""
         # Not on the loop's own threads, whose end it waits for: a collector that hangs would hold up ours.
