@@ -115,8 +115,8 @@ def traces(context: Context) -> Result:
             f"Clicks on a held image, from gRPC's handler to the masks and back, in one process with an engine that "
             f"takes no time; spans go to a collector in another process. Processor time of all threads, sending "
             f"included, in microseconds a call: {turns} turns of {_CALLS} calls each way, interleaved; the least and "
-            f"the median of the turns. What is there when traces are off is timed on its own: all that a click does for "
-            f"them is {off_us:.1f} µs."
+            f"the median of the turns. What is there when traces are off is timed on its own: all that a click does "
+            f"for them is {off_us:.1f} µs."
         ),
         columns=("traced", "least µs", "median µs", "added to the least"),
         rows=rows,

@@ -20,6 +20,7 @@ from samgate.cli import (
     segment,
     serve,
     simulate,
+    top,
     triton,
     weights,
 )
@@ -50,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     load.add_parser(commands)
     repository.add_parser(commands)
     triton.add_parser(commands)
+    top.add_parser(commands)
     return parser
 
 
