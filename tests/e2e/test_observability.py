@@ -31,6 +31,9 @@ RULES, DASHBOARD = FILES / "rules.yaml", FILES / "dashboard.json"
 RULES_TEST = ROOT / "tests" / "prometheus" / "rules_test.yaml"
 OPERATIONS = ROOT / "docs" / "operations.md"
 
+EVERYTHING = "e" * 32
+"""The trace of a SegmentEverything call."""
+
 
 @dataclass(frozen=True)
 class Observed:
@@ -68,7 +71,8 @@ def ask(stub: SegmentationStub, photo: bytes, traced: tuple[tuple[str, str], ...
     stub.Segment(request, timeout=60, metadata=(("traceparent", "00-nonsense"),))
     stub.Embed(pb.EmbedRequest(image=image), timeout=60)
     stub.ListVariants(pb.ListVariantsRequest(), timeout=60)
-    list(stub.SegmentEverything(pb.SegmentEverythingRequest(image=image, grid=pb.GridParameters(points_per_side=4))))
+    everything = pb.SegmentEverythingRequest(image=image, grid=pb.GridParameters(points_per_side=4))
+    list(stub.SegmentEverything(everything, timeout=60, metadata=(("traceparent", f"00-{EVERYTHING}-{'1' * 16}-01"),)))
     for bad, timeout in ((request, 0.004), (pb.SegmentRequest(), 60)):
         with suppress(grpc.RpcError):
             stub.Segment(bad, timeout=timeout)
@@ -168,13 +172,17 @@ def test_the_dashboard_is_one_that_grafana_can_lay_out() -> None:
 
 
 def test_what_is_documented_is_what_there_is(observed: Observed) -> None:
-    table = set(re.findall(r"^\| `(samgate_\w+)", OPERATIONS.read_text(), re.MULTILINE))
-    assert table == set(re.findall(r"^# TYPE (samgate_\w+)", observed.text, re.MULTILINE))
+    rows = re.findall(r"^\| `(samgate_\w+)` \| ([^|]*)\|", OPERATIONS.read_text(), re.MULTILINE)
+    documented = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+    kinds = re.findall(r"^# TYPE (samgate_\w+) (\w+)$", observed.text, re.MULTILINE)
+    series = Exposed.of(observed.text).series
+    there = {name: series[f"{name}_count" if kind == "histogram" else name].keys() for name, kind in kinds}
+    assert documented == there
 
 
 def test_exemplars_lead_from_histograms_to_traces(observed: Observed) -> None:
     found = re.findall(r'^(samgate_\w+)_bucket\{.* # \{trace_id="(\w+)"\}', observed.openmetrics, re.MULTILINE)
-    assert {trace_id for _, trace_id in found} == {observed.trace_id}
+    assert {trace_id for _, trace_id in found} == {observed.trace_id, EVERYTHING}
     assert {"samgate_request_seconds", "samgate_stage_seconds"} <= {name for name, _ in found}
 
 
@@ -216,16 +224,26 @@ def test_a_trace_goes_from_the_client_through_queue_and_engine_to_triton(observe
     assert "127.0.0.1" not in str(root)
 
 
+def test_a_trace_of_everything_has_its_chunks(observed: Observed) -> None:
+    spans = observed.collector.trace(EVERYTHING, has_root)
+    names = {span.span_id: span.name for span in spans}
+    call = "samgate.v1.Segmentation/SegmentEverything"
+    pairs = {(names.get(span.parent_span_id, ""), span.name) for span in spans}
+    chunks = {(call, "queue"), (call, "decode"), ("decode", "triton"), (call, "masks")}
+    assert pairs == {("", call), (call, "embedding"), *chunks}
+
+
 def test_only_what_was_asked_for_is_traced(observed: Observed) -> None:
-    assert {span.trace_id.hex() for span in observed.collector.spans} == {observed.trace_id}
+    assert {span.trace_id.hex() for span in observed.collector.spans} == {observed.trace_id, EVERYTHING}
 
 
 def test_triton_gets_the_traceparent(observed: Observed) -> None:
     given = [told.get("traceparent", "") for method, told in observed.triton.passed if method.endswith("/ModelInfer")]
-    of_ours = {header.split("-")[2] for header in given if header.split("-")[1:2] == [observed.trace_id]}
+    ours = {observed.trace_id, EVERYTHING}
+    of_ours = {header.split("-")[2] for header in given if header and header.split("-")[1] in ours}
     of_triton = {span.span_id.hex() for span in observed.collector.spans if span.name == "triton"}
     assert of_ours == of_triton
     # What isn't traced says so: Triton isn't to decide for itself.
-    others = [header for header in given if observed.trace_id not in header and header]
+    others = [header for header in given if header and header.split("-")[1] not in ours]
     assert others
     assert not any(int(header.rsplit("-", 1)[1], 16) & 1 for header in others)

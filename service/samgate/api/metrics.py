@@ -39,7 +39,7 @@ REFUSALS = ("busy", "share", "limit", "deadline", "accuracy", "down", "draining"
 AUTHENTICATION_FAILURES = ("missing", "malformed", "unknown", "expired", "forbidden")
 """The same of clients that weren't let in."""
 NO_VARIANT = "none"
-"""Of calls that weren't answered."""
+"""Of calls that no variant answered."""
 
 _SAMPLED: dict[str, tuple[str, tuple[str, ...]]] = {
     "samgate_queued_work_seconds": ("Time that the engine needs for all that runs, waits or was promised.", ()),
@@ -85,7 +85,7 @@ class Metrics:
         self._requests = self._counter("samgate_requests", "Calls that ended, by gRPC status.", "rpc", "code")
         self._latency = self._histogram(
             "samgate_request_seconds",
-            "Time from a call's arrival to its end; of calls that weren't answered the variant is none.",
+            "Time from a call's arrival to its end; the variant is none where no variant answered.",
             _SECONDS,
             *("rpc", "variant", "priority"),
         )

@@ -107,6 +107,8 @@ class Server:
     ) -> None:
         self.gateway = gateway
         self.target = target
+        self.detector: Detector | None = None
+        """Whose servers' health is told beside the engines'."""
         self._settings = settings
         self._metrics = metrics
         self._calls = Calls(settings, metrics, tracer)
@@ -143,8 +145,10 @@ class Server:
         the server drains."""
         models = self.gateway.models
         health = {name: await model.engine.healthy() for name, model in models.items()}
-        remotes = [model.engine for model in models.values() if isinstance(model.engine, Remote)]
-        self._metrics.sample(self.gateway, health, remotes)
+        remote = [
+            one for one in (*(model.engine for model in models.values()), self.detector) if isinstance(one, Remote)
+        ]
+        self._metrics.sample(self.gateway, health, remote)
         healthy = all(health.values())
         status = health_pb2.HealthCheckResponse
         for service in ("", SERVICE):
@@ -170,10 +174,11 @@ async def running(
     target: str,
     *,
     detect: Detect | None = None,
+    detector: Detector | None = None,
     http: bool = True,
 ) -> AsyncIterator[tuple[Server, int | None]]:
     """A serving server inside the block, and the HTTP port if there is one; drained at its end.
-    ``detect`` finds objects, where a detector is served."""
+    ``detect`` finds objects, where a detector is served; of ``detector`` metrics tell the servers' health."""
     # Masks are one thread's work each: OpenCV's own threads would fight with the engine's and with each other.
     cv2.setNumThreads(1)
     metrics, probes = Metrics(), Probes()
@@ -181,6 +186,7 @@ async def running(
     gateway = Gateway(settings, models, profile, metrics, detect)
     metrics.watch(gateway)
     server = Server(settings, gateway, metrics, target, tracer)
+    server.detector = detector
     door = HttpServer(settings.http_host, settings.http_port, metrics.registry, probes) if http else None
     try:
         await server.start()
@@ -211,7 +217,7 @@ async def serve_until(
     target = f"{settings.host}:{settings.port}"
     async with (
         detecting(detector) as detect,
-        running(settings, models, profile, target, detect=detect) as (server, http_port),
+        running(settings, models, profile, target, detect=detect, detector=detector) as (server, http_port),
     ):
         on_ready(server, http_port)
         await stop.wait()

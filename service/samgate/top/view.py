@@ -79,8 +79,12 @@ def _objective(figures: Figures) -> RenderableType:
 def _variants(figures: Figures) -> RenderableType:
     table = _table("variant", "calls/s", "p50", "p95")
     for one in figures.variants:
-        name = "(not answered)" if one.name == "none" else one.name
-        table.add_row(name, f"{one.calls_s:.1f}", _seconds(one.p50_s), _seconds(one.p95_s))
+        table.add_row(
+            "(none answered)" if one.name == "none" else one.name,
+            f"{one.calls_s:.1f}",
+            _seconds(one.p50_s),
+            _seconds(one.p95_s),
+        )
     return Panel(table, title="variants", title_align="left")
 
 
