@@ -145,10 +145,8 @@ class Server:
         the server drains."""
         models = self.gateway.models
         health = {name: await model.engine.healthy() for name, model in models.items()}
-        remote = [
-            one for one in (*(model.engine for model in models.values()), self.detector) if isinstance(one, Remote)
-        ]
-        self._metrics.sample(self.gateway, health, remote)
+        runners: list[object] = [*(model.engine for model in models.values()), self.detector]
+        self._metrics.sample(self.gateway, health, [one for one in runners if isinstance(one, Remote)])
         healthy = all(health.values())
         status = health_pb2.HealthCheckResponse
         for service in ("", SERVICE):
