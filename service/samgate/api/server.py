@@ -50,6 +50,9 @@ SERVICE = pb.DESCRIPTOR.services_by_name["Segmentation"].full_name
 _BEAT_S = 1.0
 _LAG_BEATS = 15
 """A scrape's interval or so: what the loop was late in between is seen."""
+_REFUSALS_S = 5.0
+"""On a busy machine even refusals take their time."""
+_LAST_S = 0.5
 _MAX_METADATA_BYTES = 16 * 1024
 _HANDSHAKE_S = 20
 
@@ -193,13 +196,20 @@ class Server:
         return healthy
 
     async def drain(self) -> None:
-        """Health NOT_SERVING, new calls UNAVAILABLE, those under way finish or run into the drain's deadline."""
+        """Health NOT_SERVING, no new connections, new calls UNAVAILABLE; those under way finish or run into the drain's
+        deadline.
+
+        Clients are told at once to go elsewhere (GOAWAY). On a connection that stayed, whoever tries again would be
+        refused by this server until it has ended, and those who try again would keep it from ending.
+        """
         self._draining, self.health.serving = True, False
+        leaving = asyncio.create_task(self._server.stop(grace=self._settings.drain_s + _REFUSALS_S))
         finished = await self._calls.drain(self._settings.drain_s)
         if not finished:
             log(logger, logging.WARNING, "drain timed out", calls_cancelled=self._calls.in_flight)
-        # Nothing is under way any more but refusals; on a busy machine even these take their time.
-        await self._server.stop(grace=5)
+        # Nothing is under way any more but refusals, and whoever watches the health of what has none any more.
+        await self._server.stop(grace=_LAST_S)
+        await leaving
         await self.gateway.close()
 
 

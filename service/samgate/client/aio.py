@@ -207,7 +207,7 @@ class AsyncClient:
                 # What was delivered can't be taken back, so that only calls without an answer yet are tried again.
                 if begun:
                     raise from_rpc_error(error) from error
-                await _pause_or_raise(attempts, error)
+                await self._pause_or_raise(attempts, error)
             finally:
                 call.cancel()
 
@@ -218,12 +218,15 @@ class AsyncClient:
             try:
                 return await method(request, timeout=attempts.remaining_s(), metadata=self._metadata)
             except grpc.aio.AioRpcError as error:
-                await _pause_or_raise(attempts, error)
+                await self._pause_or_raise(attempts, error)
 
-
-async def _pause_or_raise(attempts: Attempts, error: grpc.aio.AioRpcError) -> None:
-    failure = from_rpc_error(error)
-    pause = attempts.pause_after(failure)
-    if pause is None:
-        raise attempts.last_word(failure) from error
-    await asyncio.sleep(pause)
+    async def _pause_or_raise(self, attempts: Attempts, error: grpc.aio.AioRpcError) -> None:
+        if self._closed:
+            raise SamgateError("the client was closed during the call") from error
+        failure = from_rpc_error(error)
+        pause = attempts.pause_after(failure)
+        if pause is None:
+            raise attempts.last_word(failure) from error
+        await asyncio.sleep(pause)
+        # Which tells if the client was closed meanwhile.
+        self._channel()

@@ -226,7 +226,7 @@ class Client:
             try:
                 return call.result()
             except grpc.RpcError as error:
-                _pause_or_raise(attempts, error)
+                self._pause_or_raise(attempts, error)
             except grpc.FutureCancelledError as error:
                 raise SamgateError("the client was closed during the call") from error
             finally:
@@ -255,14 +255,17 @@ class Client:
                 # What was delivered can't be taken back, so that only calls without an answer yet are tried again.
                 if begun:
                     raise from_rpc_error(error) from error
-                _pause_or_raise(attempts, error)
+                self._pause_or_raise(attempts, error)
             finally:
                 call.cancel()
 
-
-def _pause_or_raise(attempts: Attempts, error: grpc.RpcError) -> None:
-    failure = from_rpc_error(error)
-    pause = attempts.pause_after(failure)
-    if pause is None:
-        raise attempts.last_word(failure) from error
-    time.sleep(pause)
+    def _pause_or_raise(self, attempts: Attempts, error: grpc.RpcError) -> None:
+        if self._closed:
+            raise SamgateError("the client was closed during the call") from error
+        failure = from_rpc_error(error)
+        pause = attempts.pause_after(failure)
+        if pause is None:
+            raise attempts.last_word(failure) from error
+        time.sleep(pause)
+        # Which tells if the client was closed meanwhile.
+        self._channel()

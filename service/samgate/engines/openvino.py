@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import openvino as ov
 from numpy.typing import NDArray
 
 from samgate.engines.cpu import allowed_cores, cpu_info
 from samgate.engines.embedded import Graph
+from samgate.engines.quiet_openvino import ov
 from samgate.errors import CompileError
 from samgate.weights.home import atomic_write_bytes, file_lock, home_folder, sha256_file
 
