@@ -15,7 +15,7 @@ from samgate.api.calls import Call, Calls, Context
 from samgate.api.metrics import Metrics
 from samgate.api.slo import Outcome
 from samgate.config import Settings
-from samgate.errors import InvalidArgument, Overloaded, Unavailable
+from samgate.errors import DeadlineExceeded, InvalidArgument, Overloaded, PermissionDenied, SlowClient, Unavailable
 from samgate.scheduling.core import Scheduler
 from samgate.scheduling.queue import Priority
 from samgate.scheduling.request import Ticket
@@ -57,6 +57,18 @@ async def test_a_call_counts_by_status_outcome_class_and_reason() -> None:
     assert value(metrics, "samgate_refusals_total", reason="busy") == 1
     none = {"rpc": "Segment", "variant": "none", "priority": "interactive"}
     assert value(metrics, "samgate_request_seconds_count", **none) == 4
+
+
+async def test_what_is_the_client_s_doing_does_not_count() -> None:
+    metrics = Metrics()
+    await ended(metrics, Overloaded("its quota", 1.0, "quota"))
+    await ended(metrics, SlowClient("took nothing"))
+    await ended(metrics, DeadlineExceeded("has not arrived"))  # its request was never there
+    await ended(metrics, PermissionDenied("not this", "forbidden"))
+    counted = [s.value for m in metrics.registry.collect() for s in m.samples if s.name == "samgate_slo_total"]
+    assert sum(counted) == 0
+    assert value(metrics, "samgate_refusals_total", reason="quota") == 1
+    assert value(metrics, "samgate_authentication_failures_total", reason="forbidden") == 1
 
 
 async def test_calls_that_the_end_of_a_drain_cancels_failed() -> None:

@@ -39,7 +39,7 @@ Context = grpc.aio.ServicerContext[object, object]
 class Call:
     """One call under way: its deadline on :func:`time.monotonic`'s clock, who asks, the class that all of this client's
     work has at best, the class of this call, its span, and the trace of its answer once known. ``started`` is when its
-    request was there."""
+    request was there, once ``begun``."""
 
     started: float
     deadline: float
@@ -47,11 +47,12 @@ class Call:
     at_best: Priority = Priority.INTERACTIVE
     priority: Priority = Priority.INTERACTIVE
     span: Span = NOTHING
+    begun: bool = False
     trace: Trace | None = None
 
     def begin(self) -> None:
         """The request is there."""
-        self.started = time.monotonic()
+        self.started, self.begun = time.monotonic(), True
 
     @property
     def trace_id(self) -> str:
@@ -137,7 +138,7 @@ class Calls:
             async with asyncio.timeout(wanted_s):
                 yield call
         except SlowClient as error:
-            code, detail = error.status, str(error)
+            code, detail, counts = error.status, str(error), False
             raise asyncio.CancelledError from None
         except asyncio.CancelledError:
             code = "CANCELLED" if call.deadline > time.monotonic() else "DEADLINE_EXCEEDED"
@@ -193,6 +194,8 @@ class Calls:
 
     def _record(self, rpc: str, code: str, detail: str | None, call: Call, peer: str, counts: bool) -> None:
         on_time = time.monotonic() <= call.deadline
+        # A request that wasn't there by then was late itself.
+        counts = counts and (call.begun or code != "DEADLINE_EXCEEDED")
         outcome = outcome_of(code, on_time=on_time, counts=counts, cut_off=self._cut_off)
         self._metrics.observe_call(rpc, code, call, outcome)
         fields: dict[str, object] = {}

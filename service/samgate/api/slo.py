@@ -30,19 +30,21 @@ def outcome_of(code: str, *, on_time: bool, counts: bool = True, cut_off: bool =
     Args:
         code: name of the status.
         on_time: whether the call ended before its deadline.
-        counts: False for RESOURCE_EXHAUSTED that isn't for want of room: an answer that is too large, a client that has
-            used up its own quota.
+        counts: False where it is the client's doing although the status doesn't say so: an answer too large, a quota
+            used up, a request that didn't arrive, an answer that wasn't taken.
         cut_off: whether the server cancelled the call, at the end of a drain.
 
     Wrong requests, clients that cancel, and what not even an idle server could do (FAILED_PRECONDITION: a deadline
     shorter than the work, an accuracy that nothing has) don't count: no server, however well run, could have met them.
     """
+    if not counts:
+        return None
     if code == "OK":
         return Outcome.MET if on_time else Outcome.LATE
     if code == "DEADLINE_EXCEEDED":
         return Outcome.LATE
     if code == "RESOURCE_EXHAUSTED":
-        return Outcome.REFUSED if counts else None
+        return Outcome.REFUSED
     if code in _FAILED or cut_off:
         return Outcome.FAILED
     return None
