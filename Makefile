@@ -35,7 +35,7 @@ bench: $(VENV)/.developed  ## measure here and write docs/benchmarks.md
 	$(BIN)/samgate bench $(ARGS)
 
 clean:  ## remove .venv and what builds and tests left
-	rm -rf $(VENV) .venv-upstream build .mypy_cache .ruff_cache .pytest_cache .hypothesis service/samgate.egg-info
+	rm -rf $(VENV) .venv-upstream .tools build .mypy_cache .ruff_cache .pytest_cache .hypothesis service/samgate.egg-info
 	rm -f service/samgate/api/v1/*_pb2*
 
 $(BIN)/python:

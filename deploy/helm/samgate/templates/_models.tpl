@@ -22,7 +22,7 @@
 {{- end -}}
 
 {{- define "samgate.jobPriorityClass" -}}
-{{- default (printf "%s-models" (include "samgate.fullname" .)) .Values.modelStore.priorityClassName -}}
+{{- default (printf "%s-%s-models" .Release.Namespace (include "samgate.fullname" .)) .Values.modelStore.priorityClassName -}}
 {{- end -}}
 
 {{- define "samgate.claim" -}}

@@ -25,9 +25,10 @@ imagePullSecrets:
 {{- end }}
 {{- end -}}
 
+{{/* Classes are the cluster's: releases in several namespaces may have one name. */}}
 {{- define "samgate.priorityClassName" -}}
 {{- if .Values.priorityClass.create -}}
-{{- default (include "samgate.fullname" .) .Values.priorityClass.name -}}
+{{- default (printf "%s-%s" .Release.Namespace (include "samgate.fullname" .)) .Values.priorityClass.name -}}
 {{- else -}}
 {{- .Values.priorityClass.name -}}
 {{- end -}}

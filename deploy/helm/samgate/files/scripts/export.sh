@@ -8,7 +8,8 @@ if [ -f /var/lib/samgate/READY ]; then
     rm "$STORE/READY"
 fi
 export SAMGATE_HOME="$STORE"
-for name in $(echo "$MODELS" | tr , ' '); do
+IFS=,
+for name in $MODELS; do
     samgate pull "$name"
 done
 # Exports what isn't yet; the repository that it writes goes with the container.
