@@ -63,8 +63,13 @@ def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+def values_of(example: str | None) -> list[str]:
+    """The flags that give helm an example's values."""
+    return ["--values", str(CHART / "examples" / f"{example}.yaml")] if example else []
+
+
 def template(*sets: str, example: str | None = None, kubernetes: str = KUBERNETES[1], release: str = "samgate") -> str:
-    """The chart as YAML, under an example's values and then ``sets`` such as ``replicas=2``. Fails with helm's words."""
+    """The chart as YAML, by an example's values and ``sets`` such as ``replicas=2``. Fails with helm's words."""
     done = _template(sets, example, kubernetes, release)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -81,9 +86,10 @@ def refusal(*sets: str, example: str | None = None) -> str:
 def _template(
     sets: tuple[str, ...], example: str | None, kubernetes: str, release: str
 ) -> subprocess.CompletedProcess[str]:
-    files = ["--values", CHART / "examples" / f"{example}.yaml"] if example else []
     given = [part for one in sets for part in ("--set-json" if one.rpartition("=")[2][:1] in '[{"' else "--set", one)]
-    return helm("template", release, CHART, *files, *given, "--kube-version", kubernetes, "--namespace", "masks")
+    return helm(
+        "template", release, CHART, *values_of(example), *given, "--kube-version", kubernetes, "--namespace", "masks"
+    )
 
 
 def rendered(*sets: str, example: str | None = None, kubernetes: str = KUBERNETES[1]) -> list[Object]:

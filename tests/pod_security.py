@@ -24,9 +24,7 @@ _SELINUX = {None, "", "container_t", "container_init_t", "container_kvm_t", "con
 def violations(pod: Object) -> list[str]:
     """What in ``pod``, a PodSpec for Linux, the profile forbids; a phrase each."""
     containers = [
-        container
-        for kind in ("initContainers", "containers", "ephemeralContainers")
-        for container in pod.get(kind, [])
+        container for kind in ("initContainers", "containers", "ephemeralContainers") for container in pod.get(kind, [])
     ]
     found = list(_of_pod(pod))
     for container in containers:

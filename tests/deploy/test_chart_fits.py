@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from chart_support import every_combination, gateway, objects
 from helm_support import Object, containers, environment, of_kind, pods, rendered
 from samgate.cli.main import build_parser
 from samgate.compile.container import TRITON_IMAGE
 from samgate.config import Settings, settings_from
-from test_chart_renders import every_combination, objects
 
 MIB = 2**20
 
@@ -23,12 +23,6 @@ COMING = {
     *("SAMGATE_AUTH_JWT_KEYS", "SAMGATE_AUTH_JWT_ISSUER", "SAMGATE_AUTH_JWT_AUDIENCE"),
     *("SAMGATE_METRICS_TOKEN", "SAMGATE_METRICS_OPEN", "SAMGATE_TRACING_ENDPOINT", "SAMGATE_TRACING_SAMPLE"),
 }
-
-
-def gateway(made: list[Object]) -> Object:
-    """Its container."""
-    pod: Object = of_kind(made, "Deployment", "samgate")["spec"]["template"]["spec"]
-    return next(one for one in pod["containers"] if one["name"] == "gateway")
 
 
 def variables(tree: Any, prefix: str = "SAMGATE_") -> set[str]:

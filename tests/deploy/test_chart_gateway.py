@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 import pytest
 
+from chart_support import gateway
 from helm_support import CHART, environment, of_kind, rendered
 from support import READY, SERVE
-from test_chart_fits import gateway
 
 CHECK = CHART / "files" / "test" / "check.py"
 PORTS = {"SAMGATE_PORT": "0", "SAMGATE_HTTP_PORT": "0", "SAMGATE_ADMIN_PORT": "0"}

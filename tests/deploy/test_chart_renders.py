@@ -1,4 +1,4 @@
-"""The chart in every supported mode: linted, valid for two minor versions of Kubernetes, and within the restricted profile."""
+"""The chart in every mode: linted, valid for two minor versions of Kubernetes, within the restricted profile."""
 
 from __future__ import annotations
 
@@ -10,44 +10,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from helm_support import CHART, EXAMPLES, HELM_VERSION, KUBERNETES, Object, containers, helm, of_kind, pods, rendered
+from chart_support import COMBINATIONS, every_combination, objects
+from helm_support import CHART, EXAMPLES, HELM_VERSION, KUBERNETES, Object, containers, helm, of_kind, pods, values_of
 from pod_security import violations
-
-# Together these have every mode with every add-on that it can have.
-COMBINATIONS: dict[str, tuple[str | None, tuple[str, ...]]] = {
-    "default": (None, ()),
-    **{name: (name, ()) for name in EXAMPLES},
-    "gpu, scaled and scraped": ("gpu", ("autoscaling.by=hpa", "monitoring.scrape=PodMonitor")),
-    "split, scaled by hpa": ("gpu-split", ("autoscaling.by=hpa", "monitoring.scrape=ServiceMonitor")),
-    "split, scaled by keda": (
-        "gpu-split",
-        ("autoscaling.by=keda", "autoscaling.keda.serverAddress=http://prometheus:9090", "priorityClass.create=true"),
-    ),
-    "split, secured, with a detector": (
-        "gpu-split",
-        ("tls.secretName=t", "auth.clients.secretName=c", "metrics.token.secretName=m", "detector=yolox-nano"),
-    ),
-    "pinned": (
-        "gpu",
-        (
-            f"images.gateway.digest=sha256:{'0' * 64}",
-            "images.registry=registry.example.org/masks",
-            'images.pullSecrets=[{"name":"registry"}]',
-            "triton.runtimeClassName=nvidia",
-            'affinity={"nodeAffinity":{}}',
-            'podLabels={"team":"masks"}',
-            'podAnnotations={"note":"x"}',
-            "serviceAccount.create=false",
-            'settings={"LIMITS_MAX_PROMPTS":64,"TRITON_FALLBACK":false}',
-        ),
-    ),
-}
-every_combination = pytest.mark.parametrize("combination", COMBINATIONS)
-
-
-def objects(combination: str, kubernetes: str = KUBERNETES[1]) -> list[Object]:
-    example, sets = COMBINATIONS[combination]
-    return rendered(*sets, example=example, kubernetes=kubernetes)
 
 
 def test_it_is_the_real_helm() -> None:
@@ -56,8 +21,7 @@ def test_it_is_the_real_helm() -> None:
 
 @pytest.mark.parametrize("example", [None, *EXAMPLES])
 def test_it_is_linted(example: str | None) -> None:
-    files = ["--values", CHART / "examples" / f"{example}.yaml"] if example else []
-    done = helm("lint", "--strict", CHART, *files)
+    done = helm("lint", "--strict", CHART, *values_of(example))
     assert done.returncode == 0, done.stdout + done.stderr
 
 

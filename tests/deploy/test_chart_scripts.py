@@ -88,7 +88,8 @@ def test_waiting_for_models_ends(tmp_path: Path, home: Path) -> None:
 
 def test_the_job_pulls_and_exports(tmp_path: Path, commands: Path) -> None:
     store, log = tmp_path / "key", tmp_path / "log"
-    variables = {"STORE": store, "MODELS": "mobilesam,yolox-nano", "PATH": path_with(commands), "LOG": log}
+    variables: dict[str, str | Path] = {"STORE": store, "MODELS": "mobilesam,yolox-nano", "LOG": log}
+    variables["PATH"] = path_with(commands)
     assert run("export", **variables).returncode == 0
     pulled, detector, exported = log.read_text().splitlines()
     assert (pulled, detector) == (f"{store}: pull mobilesam", f"{store}: pull yolox-nano")
@@ -100,7 +101,8 @@ def test_the_job_pulls_and_exports(tmp_path: Path, commands: Path) -> None:
 
 def test_the_job_compiles_plans_and_stops_at_an_error(tmp_path: Path, commands: Path) -> None:
     log = tmp_path / "log"
-    variables = {"STORE": tmp_path, "VARIANTS": "a,b", "PRECISION": "fp16", "PATH": path_with(commands), "LOG": log}
+    variables: dict[str, str | Path] = {"STORE": tmp_path, "VARIANTS": "a,b", "PRECISION": "fp16", "LOG": log}
+    variables["PATH"] = path_with(commands)
     assert run("compile", DETECTOR="yolox-nano", **variables).returncode == 0
     flags = "--target tensorrt --precision fp16"
     assert log.read_text().splitlines() == [
@@ -135,9 +137,7 @@ def bucket(tmp_path: Path) -> Iterator[dict[str, str]]:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     command = ["rclone", "serve", "s3", str(tmp_path / "served"), "--addr", address, "--auth-key", "key,secret"]
-    made = rendered(
-        f"modelStore.objectStorage.env.RCLONE_CONFIG_STORE_ENDPOINT=http://{address}", example="gpu-split"
-    )
+    made = rendered(f"modelStore.objectStorage.env.RCLONE_CONFIG_STORE_ENDPOINT=http://{address}", example="gpu-split")
     pod = of_kind(made, "Deployment", "samgate-triton")["spec"]["template"]["spec"]
     given = environment(next(one for one in containers(pod) if one["name"] == "models"))
     keys = {"RCLONE_CONFIG_STORE_ACCESS_KEY_ID": "key", "RCLONE_CONFIG_STORE_SECRET_ACCESS_KEY": "secret"}

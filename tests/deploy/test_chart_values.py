@@ -1,4 +1,4 @@
-"""What values may be: the schema, what the templates refuse, and that documents and schema are of the values there are."""
+"""What values may be: the schema, what templates refuse, and that documents and schema are of the values there are."""
 
 from __future__ import annotations
 
@@ -122,10 +122,11 @@ def test_schema_and_values_have_the_same_keys() -> None:
 
 def test_every_value_is_described() -> None:
     described = described_values()
-    undescribed = [
-        path for path in paths(default_values()) if not any(path == one or path.startswith(f"{one}.") for one in described)
-    ]
-    assert undescribed == []
+
+    def within(path: str) -> bool:
+        return any(path == one or path.startswith(f"{one}.") for one in described)
+
+    assert [path for path in paths(default_values()) if not within(path)] == []
 
 
 def test_the_documented_values_are_the_charts() -> None:

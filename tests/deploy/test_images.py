@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
+import venv
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -125,19 +128,21 @@ def test_the_command_line_takes_what_images_give_it(file: str, name: str) -> Non
 
 
 def test_a_bill_of_materials_has_what_is_installed(tmp_path: Path) -> None:
+    """On an environment with the records of two packages: of all that tests need it takes half a minute."""
+    venv.create(tmp_path / "venv")
+    (packages,) = tmp_path.glob("venv/lib/python*/site-packages")
+    versions = {name: metadata.version(name) for name in ("rich", "grpcio")}
+    for name, version in versions.items():
+        record = Path(str(metadata.distribution(name).locate_file(f"{name}-{version}.dist-info")))
+        shutil.copytree(record, packages / record.name)
     (run,) = stage_of("gateway", "sbom").of("RUN")
     command = run.text.rpartition("&& ")[2].split()
     assert command[0] == "/opt/sbom/bin/cyclonedx-py"
     written = tmp_path / "sbom.json"
     command[0] = str(Path(sys.executable).with_name("cyclonedx-py"))
     command[command.index("/build/sbom.cdx.json")] = str(written)
-    command[command.index("/opt/samgate")] = sys.prefix
+    command[command.index("/opt/samgate")] = str(tmp_path / "venv")
     subprocess.run(command, check=True, timeout=120, capture_output=True)
     bill = json.loads(written.read_text())
     assert bill["bomFormat"] == "CycloneDX"
-    versions = {one["name"].lower(): one["version"] for one in bill["components"]}
-    pins = dict(
-        line.split("==") for line in (ROOT / "deploy" / "constraints.txt").read_text().splitlines() if "==" in line
-    )
-    for name in ("grpcio", "numpy", "openvino", "samgate"):
-        assert versions[name] == pins.get(name, "0.1.0")
+    assert {one["name"]: one["version"] for one in bill["components"]} == versions

@@ -77,9 +77,9 @@ def tensorrt_page(spec: VariantSpec, artifacts: Sequence[Artifact], command: str
             commands(spec, manifests[0].precision),
             "```",
             "",
-            f"The Job of [`{CHART}`](../{CHART}) does it on Kubernetes and fills a model store ([deploy.md](deploy.md)).",
-            "None of this has run: there was no GPU and no container engine. The code is that which drives parser, profiles",
-            "and builder above.",
+            f"The Job of the chart [`{CHART}`](../{CHART}) does it on Kubernetes and fills a model store",
+            "([deploy.md](deploy.md)). None of this has run: there was no GPU and no container engine. The code is",
+            "that which drives parser, profiles and builder above.",
             "",
         )
     )
