@@ -30,7 +30,7 @@ ENV PIP_CONSTRAINT=/build/constraints.txt \
 # The secret is pip's configuration, where packages come from an index of yours.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     python3 -m venv --without-pip /opt/samgate && \
-    python3 -m pip --python /opt/samgate/bin/python install '/build/samgate[triton]'
+    pip --python /opt/samgate/bin/python install '/build/samgate[triton]'
 
 FROM venv AS sbom
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
@@ -42,8 +42,8 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
 # with; for a CPU build name a CPU index in the secret.
 FROM venv AS exporter
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    python3 -m pip --python /opt/samgate/bin/python install torch==2.13.0 && \
-    python3 -m pip --python /opt/samgate/bin/python install '/build/samgate[compile,triton]'
+    pip --python /opt/samgate/bin/python install torch==2.13.0 && \
+    pip --python /opt/samgate/bin/python install '/build/samgate[compile,triton]'
 
 FROM exporter AS models
 ARG MODELS=mobilesam,mobilesam-768,mobilesam-512

@@ -1,4 +1,4 @@
-"""What ``helm test`` runs: the drawn disc beside this file, segmented by the server, has to be as large as it was drawn.
+"""What `helm test` runs: the drawn disc beside this file, segmented by the server, has to be as large as it was drawn.
 
 SERVER is host:port; CA, CERTIFICATE and KEY, files, may be empty; SAMGATE_TOKEN is the client's.
 """
