@@ -14,24 +14,26 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from chart_support import gateway
 from dockerfile_support import DOCKER, Instruction, Stage, read
-from helm_support import CHART, ROOT, environment, rendered
-from support import READY
+from helm_support import CHART, ROOT, containers, environment, of_kind, rendered
 
 DOCKERFILE = DOCKER / "gateway.Dockerfile"
 BASE_PACKAGES = "python3,python3-venv,python3-pip,ca-certificates"
+READY = re.compile(r"samgate ready: .* on (?P<target>\S+), metrics on ")
 STEP_TIMEOUT_S = 1800
 START_TIMEOUT_S = 300
+STOP_TIMEOUT_S = 60
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
 # As a container of the chart's has it.
@@ -77,9 +79,12 @@ def main() -> int:
     parser.add_argument(
         "--work", type=Path, default=ROOT / ".tools" / "images", help="where root folders go (default %(default)s)"
     )
+    parser.add_argument("--reuse", action="store_true", help="only try the gateway, in the folder of an earlier run")
     options = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("this needs root, for chroot and mounts")
+    if shutil.which("debootstrap") is None:
+        sys.exit("this needs debootstrap: apt-get install debootstrap")
     options.work.mkdir(parents=True, exist_ok=True)
     arguments, stages = read(DOCKERFILE)
     roots: dict[str, Root] = {}
@@ -87,7 +92,7 @@ def main() -> int:
         if stage.base == "scratch":
             continue
         began = time.monotonic()
-        roots[stage.name] = build(stage, roots, options.work, options.weights)
+        roots[stage.name] = build(stage, roots, options)
         print(
             f"{stage.name:10} {size_mib(roots[stage.name].folder):6} MiB  {time.monotonic() - began:4.0f} s", flush=True
         )
@@ -95,6 +100,7 @@ def main() -> int:
     on_top = size_mib(roots["gateway"].folder) - base
     print(f"the gateway has {on_top} MiB on top of what stands in for {arguments['PYTHON_IMAGE']}")
     try_gateway(roots["gateway"], options.work)
+    try_models(roots["compile"], roots["gateway"], options.work)
     return 0
 
 
@@ -104,20 +110,17 @@ def size_mib(folder: Path) -> int:
     return int(shown.stdout.split()[0])
 
 
-def build(stage: Stage, roots: Mapping[str, Root], work: Path, weights: Path | None) -> Root:
-    """The root folder that the instructions of ``stage`` make, made anew."""
-    folder = work / stage.name
-    shutil.rmtree(folder, ignore_errors=True)
-    if stage.base in roots:
-        parent = roots[stage.base]
+def build(stage: Stage, roots: Mapping[str, Root], options: argparse.Namespace) -> Root:
+    """The root folder that the instructions of ``stage`` make, made anew unless it may be used again."""
+    folder = options.work / stage.name
+    parent = roots[stage.base] if stage.base in roots else Root(clean_root(options.work), {"PATH": PATH})
+    root = Root(folder, dict(parent.variables), parent.user)
+    if not options.reuse:
+        shutil.rmtree(folder, ignore_errors=True)
         subprocess.run(["cp", "-a", "--reflink=auto", parent.folder, folder], check=True, timeout=STEP_TIMEOUT_S)
-        root = Root(folder, dict(parent.variables), parent.user)
-    else:
-        clean = clean_root(work)
-        subprocess.run(["cp", "-a", "--reflink=auto", clean, folder], check=True, timeout=STEP_TIMEOUT_S)
-        root = Root(folder, {"PATH": PATH})
     for instruction in stage.instructions:
-        apply(instruction, root, roots, weights)
+        if not options.reuse or instruction.name in ("ENV", "ARG", "USER"):
+            apply(instruction, root, roots, options.weights)
     return root
 
 
@@ -234,7 +237,7 @@ def serving(root: Root, log: Path) -> Iterator[str]:
     command = root.command(["samgate", "serve"], read_only=True, extra=given)
     with (
         log.open("w") as errors,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True) as process,
     ):
         try:
             assert process.stdout is not None
@@ -242,8 +245,13 @@ def serving(root: Root, log: Path) -> Iterator[str]:
             if not ready:
                 sys.exit(f"the gateway didn't start:\n{log.read_text()}")
             yield ready["target"]
+            # As the kubelet does: SIGTERM to the first process of the container.
+            os.kill(int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()), signal.SIGTERM)
+            if process.wait(timeout=STOP_TIMEOUT_S):
+                sys.exit(f"the gateway ended with {process.returncode}:\n{log.read_text()}")
         finally:
-            process.terminate()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def try_gateway(root: Root, work: Path) -> None:
@@ -275,6 +283,34 @@ def try_gateway(root: Root, work: Path) -> None:
             print(f"the gateway serves, after {time.monotonic() - began:.0f} s")
             check = root.command(["python3", "/test/check.py"], read_only=True, extra={"SERVER": target})
             subprocess.run(check, check=True, timeout=START_TIMEOUT_S)
+        print("and ended when it was told to")
+
+
+def try_models(compiling: Root, serving_root: Root, work: Path) -> None:
+    """The Job's export into an empty store, and from that Triton's repository as pods write it, all confined."""
+    with tempfile.TemporaryDirectory(dir=work) as scratch:
+        store, repository = _made(Path(scratch) / "store"), _made(Path(scratch) / "repository")
+        for folder in (store, repository):
+            os.chown(folder, 1000, 1000)
+        for root, places in ((compiling, ("store", "scripts")), (serving_root, ("home-of-samgate", "repository"))):
+            for place in places:
+                _made(root.folder / place)
+        (job,) = (
+            one
+            for one in containers(of_kind(rendered(example="cpu-pvc"), "Job")["spec"]["template"]["spec"])
+            if one["name"] == "export"
+        )
+        # Without the detector, which is in no image.
+        given = environment(job) | {"MODELS": "mobilesam,mobilesam-512"}
+        compiling.mounts = [(store, "/store"), (CHART / "files" / "scripts", "/scripts")]
+        exported = compiling.command(job["command"], read_only=True, extra=given)
+        subprocess.run(exported, check=True, timeout=STEP_TIMEOUT_S, stdout=subprocess.DEVNULL)
+        home = store / Path(given["STORE"]).name
+        triton = of_kind(rendered('variants=["mobilesam"]', example="triton-cpu"), "Deployment", "samgate-triton")
+        (builder,) = (one for one in containers(triton["spec"]["template"]["spec"]) if one["name"] == "repository")
+        serving_root.mounts = [(home, "/var/lib/samgate"), (repository, "/repository")]
+        built = serving_root.command(["samgate", *builder["args"]], read_only=True)
+        subprocess.run(built, check=True, timeout=120)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 import pytest
+import yaml
 
 from chart_support import every_combination, gateway, objects
-from helm_support import Object, containers, environment, of_kind, pods, rendered
+from helm_support import CHART, Object, containers, environment, of_kind, pods, rendered
 from samgate.cli.main import build_parser
 from samgate.compile.container import TRITON_IMAGE
 from samgate.config import Settings, settings_from
@@ -219,3 +222,33 @@ def test_images_may_be_elsewhere() -> None:
     assert f"registry.example.org/masks/samgate-gateway@sha256:{'0' * 64}" in images
     assert "registry.example.org/masks/samgate-compile:0.1.0" in images
     assert TRITON_IMAGE in images
+
+
+def test_rules_and_dashboard_come_through_as_they_are() -> None:
+    made = objects("monitored")
+    rules = (CHART / "files" / "rules.yaml").read_text()
+    assert of_kind(made, "PrometheusRule")["spec"] == yaml.safe_load(rules)
+    assert "{{ $labels" in rules, "nothing here that a template could spoil"
+    dashboard = of_kind(made, "ConfigMap", "samgate-dashboard")["data"]["samgate.json"]
+    assert json.loads(dashboard) == json.loads((CHART / "files" / "dashboard.json").read_text())
+
+
+def test_keda_asks_of_this_releases_gateways() -> None:
+    (trigger, _) = of_kind(objects("keda"), "ScaledObject")["spec"]["triggers"]
+    query = re.fullmatch(
+        r'sum\(samgate_queued_work_seconds\{namespace="masks",pod=~"(.+)"\}\)', trigger["metadata"]["query"]
+    )
+    assert query
+    assert re.fullmatch(query[1], "samgate-7d9c9b5c6d-x2x4z")
+    for other in ("samgate-triton-7d9c9b5c6d-x2x4z", "other-7d9c9b5c6d-x2x4z", "samgate-models-d42d834d58-abcde"):
+        assert not re.fullmatch(query[1], other)
+
+
+def test_each_deployment_scales_by_what_it_is_short_of() -> None:
+    made = objects("split, scaled by hpa")
+    by_calls = of_kind(made, "HorizontalPodAutoscaler", "samgate")["spec"]["metrics"]
+    assert [metric["pods"]["metric"]["name"] for metric in by_calls] == ["samgate_requests_in_flight"]
+    by_queue = of_kind(made, "HorizontalPodAutoscaler", "samgate-triton")["spec"]["metrics"]
+    assert [metric["external"]["metric"]["name"] for metric in by_queue] == ["samgate_queued_work_seconds"]
+    behavior = of_kind(objects("hpa"), "HorizontalPodAutoscaler")["spec"]["behavior"]
+    assert behavior["scaleUp"]["stabilizationWindowSeconds"] < behavior["scaleDown"]["stabilizationWindowSeconds"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +21,14 @@ echo "$SAMGATE_HOME: $@" >> "$LOG"
 """
 
 
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+"""With what is installed beside Python: rclone."""
+
+
 def run(script: str, **variables: str | Path) -> subprocess.CompletedProcess[str]:
     command = ["sh", str(SCRIPTS / f"{script}.sh")]
     given = {name: str(value) for name, value in variables.items()}
-    path = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
+    path = {"PATH": PATH, "HOME": "/nonexistent"}
     return subprocess.run(command, env=path | given, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -52,7 +57,7 @@ def commands(tmp_path: Path) -> Path:
 
 
 def path_with(commands: Path) -> str:
-    return f"{commands}{os.pathsep}{os.environ['PATH']}"
+    return f"{commands}{os.pathsep}{PATH}"
 
 
 def encoder(home: Path) -> str:
@@ -136,7 +141,16 @@ def bucket(tmp_path: Path) -> Iterator[dict[str, str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = ["rclone", "serve", "s3", str(tmp_path / "served"), "--addr", address, "--auth-key", "key,secret"]
+    command = [
+        str(Path(sys.executable).with_name("rclone")),
+        "serve",
+        "s3",
+        str(tmp_path / "served"),
+        "--addr",
+        address,
+        "--auth-key",
+        "key,secret",
+    ]
     made = rendered(f"modelStore.objectStorage.env.RCLONE_CONFIG_STORE_ENDPOINT=http://{address}", example="gpu-split")
     pod = of_kind(made, "Deployment", "samgate-triton")["spec"]["template"]["spec"]
     given = environment(next(one for one in containers(pod) if one["name"] == "models"))
