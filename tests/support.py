@@ -43,13 +43,12 @@ class Process:
 @contextmanager
 def serving(*flags: str, **environment: str) -> Iterator[Process]:
     """A gateway on free ports, ready; killed at the end of the block if it hasn't ended."""
+    settings = {**os.environ, **environment}
     # Its log goes to a file: nobody empties a pipe, and a full one would stop the server.
     with (
         tempfile.TemporaryDirectory() as folder,
         (Path(folder) / "log").open("w") as log,
-        subprocess.Popen(
-            [*SERVE, *flags], stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, **environment}
-        ) as process,
+        subprocess.Popen([*SERVE, *flags], stdout=subprocess.PIPE, stderr=log, text=True, env=settings) as process,
     ):
         try:
             assert process.stdout is not None

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
+from urllib.parse import urlsplit
 
 from samgate.errors import InvalidArgument
 from samgate.scheduling.policy import POLICIES
@@ -198,6 +199,28 @@ class MetricsDoor:
 
 
 @dataclass(frozen=True, slots=True)
+class Tracing:
+    """Where traces go."""
+
+    endpoint: str = ""
+    """A collector's OTLP over gRPC, such as http://collector:4317 (https:// for TLS). Empty: nothing is traced."""
+    sample: float = 0.01
+    """The share of calls, 0 to 1, that are traced; those whose ``traceparent`` is sampled are in any case."""
+
+    def check(self) -> None:
+        """Raises InvalidArgument."""
+        if not self.sample <= 1:
+            raise InvalidArgument("tracing.sample", f"must be from 0 to 1, is {self.sample:g}")
+        try:
+            where = urlsplit(self.endpoint)
+            good = where.scheme in ("http", "https") and bool(where.hostname) and (where.port or 0) > 0
+        except ValueError:
+            good = False
+        if self.endpoint and not good:
+            raise InvalidArgument("tracing.endpoint", f"{self.endpoint!r} is not http://HOST:PORT or https://HOST:PORT")
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The whole tree."""
 
@@ -228,6 +251,7 @@ class Settings:
     auth: Auth = field(default_factory=Auth)
     admin: Admin = field(default_factory=Admin)
     metrics: MetricsDoor = field(default_factory=MetricsDoor)
+    tracing: Tracing = field(default_factory=Tracing)
 
     def __post_init__(self) -> None:
         for path, value in _leaves(self):
@@ -251,6 +275,7 @@ class Settings:
             raise InvalidArgument("tls.client_ca", "needs tls.certificate and tls.key as well")
         if self.auth.jwt_keys and not (self.auth.jwt_issuer and self.auth.jwt_audience):
             raise InvalidArgument("auth.jwt_issuer", "and auth.jwt_audience are needed with auth.jwt_keys")
+        self.tracing.check()
 
 
 def _leaves(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:

@@ -2,8 +2,9 @@
 
     SamgateError
     ├── InvalidArgument        INVALID_ARGUMENT     the request is wrong: names field, value and limit
-    ├── Unauthenticated        UNAUTHENTICATED      who calls is not known, or not believed
-    ├── PermissionDenied       PERMISSION_DENIED    who calls is known and may not do this
+    ├── NotLetIn
+    │   ├── Unauthenticated    UNAUTHENTICATED      who calls is not known, or not believed
+    │   └── PermissionDenied   PERMISSION_DENIED    who calls is known and may not do this
     ├── NotFound               NOT_FOUND            no such variant, or the embedding's handle has expired
     ├── NotInstalled           FAILED_PRECONDITION  a known variant whose weights or graphs are missing here
     ├── Overloaded             RESOURCE_EXHAUSTED   a queue or an answer would pass its bound
@@ -45,13 +46,21 @@ class InvalidArgument(SamgateError):
         self.problem = problem
 
 
-class Unauthenticated(SamgateError):
+class NotLetIn(SamgateError):
+    """The caller is not let in. ``reason`` is one word for machines; empty where there is none."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Unauthenticated(NotLetIn):
     """The caller presents no token or certificate, or one that is not valid here."""
 
     status = "UNAUTHENTICATED"
 
 
-class PermissionDenied(SamgateError):
+class PermissionDenied(NotLetIn):
     """The caller is known, and has no right to this."""
 
     status = "PERMISSION_DENIED"
@@ -114,9 +123,18 @@ class SlowClient(DeadlineExceeded):
 
 
 class Unavailable(SamgateError):
-    """This server can't serve now but another, or this one later, can."""
+    """This server can't serve now but another, or this one later, can.
+
+    Args:
+        message: why, and what to do.
+        reason: one word for machines, such as ``draining``; empty where there is none.
+    """
 
     status = "UNAVAILABLE"
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class WeightsError(SamgateError):

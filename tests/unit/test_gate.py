@@ -47,7 +47,7 @@ class Servicer:
 
     async def segment(self, request: BytesValue, _: Any) -> BytesValue:
         call = CURRENT.get()
-        self.seen.append((call.client, call.priority))
+        self.seen.append((call.client, call.at_best))
         return request
 
     async def embed(self, request: BytesValue, _: Any) -> BytesValue:

@@ -23,7 +23,7 @@ from samgate.errors import InvalidArgument
 def door(settings: Settings) -> Iterator[str]:
     probes = Probes()
     probes.serving = True
-    server = HttpServer(settings, Metrics().registry, probes)
+    server = HttpServer(settings, Metrics(), probes)
     try:
         yield f"127.0.0.1:{server.port}"
     finally:

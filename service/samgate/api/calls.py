@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import grpc
 import grpc.aio
 
+from samgate import tracing
 from samgate.api.metrics import Metrics
+from samgate.api.slo import outcome_of
 from samgate.config import Settings
 from samgate.errors import DeadlineExceeded, Infeasible, Overloaded, SamgateError, SlowClient, Unavailable
 from samgate.logs import log
@@ -23,6 +25,7 @@ from samgate.security.clients import Client
 from samgate.security.identity import Identities, authorise
 from samgate.security.quota import Quotas
 from samgate.serving.requests import Trace
+from samgate.tracing import NOTHING, NoTracer, Span, Tracer, Value
 
 logger = logging.getLogger("samgate.calls")
 
@@ -35,17 +38,26 @@ Context = grpc.aio.ServicerContext[object, object]
 @dataclass(slots=True)
 class Call:
     """One call under way: its deadline on :func:`time.monotonic`'s clock, who asks, the class that all of this client's
-    work has at best, and the trace of its answer once known. ``started`` is when its request was there."""
+    work has at best, the class of this call, its span, and the trace of its answer once known. ``started`` is when its
+    request was there, once ``begun``."""
 
     started: float
     deadline: float
     client: str = ""
+    at_best: Priority = Priority.INTERACTIVE
     priority: Priority = Priority.INTERACTIVE
+    span: Span = NOTHING
+    begun: bool = False
     trace: Trace | None = None
 
     def begin(self) -> None:
         """The request is there."""
-        self.started = time.monotonic()
+        self.started, self.begun = time.monotonic(), True
+
+    @property
+    def trace_id(self) -> str:
+        """Of its span, if that is recorded; else empty."""
+        return self.span.trace_id
 
     @property
     def elapsed_s(self) -> float:
@@ -60,7 +72,9 @@ CURRENT: ContextVar[Call] = ContextVar("call")
 class Calls:
     """Admits calls, counts them, and waits for the last of them when the server drains."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, identities: Identities) -> None:
+    def __init__(
+        self, settings: Settings, metrics: Metrics, identities: Identities, tracer: Tracer | None = None
+    ) -> None:
         self._identities, self._quotas = identities, Quotas()
         self._limit = settings.limits.max_concurrent_calls
         self._max_deadline_s = settings.limits.max_deadline_s
@@ -68,7 +82,8 @@ class Calls:
         self._everything_deadline_s = settings.default_everything_deadline_s
         self._client_header = settings.scheduling.client_header.lower()
         self._metrics = metrics
-        self._draining = False
+        self._tracer = tracer or NoTracer()
+        self._draining = self._cut_off = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._stirred = 0.0
@@ -81,12 +96,14 @@ class Calls:
         retries, to one that arrives while the server is taken down, and whoever has an answer may ask again at once.
         """
         self._draining = True
+        self._metrics.draining.set(1)
         try:
             async with asyncio.timeout(timeout_s):
                 await self._idle.wait()
                 while (quiet := time.monotonic() - self._stirred) < _QUIET_S:
                     await asyncio.sleep(_QUIET_S - quiet)
         except TimeoutError:
+            self._cut_off = True
             return self.in_flight == 0
         return True
 
@@ -100,8 +117,10 @@ class Calls:
         default_s = self._everything_deadline_s if rpc == "SegmentEverything" else self._default_deadline_s
         wanted_s = default_s if remaining is None else min(meant_s(remaining), self._max_deadline_s)
         call = Call(started, started + wanted_s)
+        if rpc == "SegmentEverything":
+            call.priority = Priority.BULK
         client: Client | None = None
-        code, detail = "OK", None
+        code, detail, counts = "OK", None, True
         self._enter()
         try:
             self._admit()
@@ -110,12 +129,16 @@ class Calls:
             if known is not None:
                 authorise(known, rpc)
                 self._quotas.enter(known, started)
-                client, call.priority = known, known.priority
+                client, call.at_best = known, known.priority
+            # Neither is ever taken back: gRPC gives each call a task of its own, which ends with it.
             CURRENT.set(call)
+            call.span = self._tracer.call(rpc, context, started)
+            if call.span is not NOTHING:
+                tracing.current.set(call.span)
             async with asyncio.timeout(wanted_s):
                 yield call
         except SlowClient as error:
-            code, detail = error.status, str(error)
+            code, detail, counts = error.status, str(error), False
             raise asyncio.CancelledError from None
         except asyncio.CancelledError:
             code = "CANCELLED" if call.deadline > time.monotonic() else "DEADLINE_EXCEEDED"
@@ -124,6 +147,7 @@ class Calls:
             if isinstance(error, TimeoutError):
                 error = DeadlineExceeded(f"the deadline of {wanted_s:.3g} s has passed")
             code, detail = error.status, str(error)
+            counts = not isinstance(error, Overloaded) or _is_ours(error)
             self._metrics.observe_refusal(error)
             await refuse(context, error)
         except grpc.aio.AbortError:
@@ -136,7 +160,7 @@ class Calls:
             if client is not None:
                 self._quotas.leave(client)
             self._leave()
-            self._record(rpc, code, detail, call, peer)
+            self._record(rpc, code, detail, call, peer, counts)
 
     def _name(self, known: Client | None, metadata: Iterable[tuple[str, str | bytes]], peer: str) -> str:
         """Who asks, for fair shares and logs: what a trusted proxy says, who is known, or the address without port."""
@@ -163,17 +187,20 @@ class Calls:
 
     def _admit(self) -> None:
         if self._draining:
-            raise Unavailable("the server is shutting down: retry, best on another server")
+            raise Unavailable("the server is shutting down: retry, best on another server", reason="draining")
         if self.in_flight > self._limit:
-            raise Overloaded(f"{self._limit} calls are under way, which is the limit", retry_after_s=1.0)
+            limit = f"{self._limit} calls are under way, which is the limit"
+            raise Overloaded(limit, retry_after_s=1.0, reason="limit")
 
-    def _record(self, rpc: str, code: str, detail: str | None, call: Call, peer: str) -> None:
-        self._metrics.requests.labels(rpc, code).inc()
-        self._metrics.latency.labels(rpc).observe(call.elapsed_s)
+    def _record(self, rpc: str, code: str, detail: str | None, call: Call, peer: str, counts: bool) -> None:
+        on_time = time.monotonic() <= call.deadline
+        # A request that wasn't there by then was late itself.
+        counts = counts and (call.begun or code != "DEADLINE_EXCEEDED")
+        outcome = outcome_of(code, on_time=on_time, counts=counts, cut_off=self._cut_off)
+        self._metrics.observe_call(rpc, code, call, outcome)
         fields: dict[str, object] = {}
         if call.trace is not None:
             trace = call.trace
-            self._metrics.observe_trace(trace)
             fields = {
                 "variant": trace.variant,
                 "precision": trace.precision,
@@ -197,7 +224,11 @@ class Calls:
             client=call.client if self._identities.asked else None,
             peer=peer,
             error=detail,
+            trace_id=call.trace_id or None,
         )
+        if call.span.recording:
+            _describe(call.span, code, call)
+            call.span.end("" if code == "OK" else code)
 
 
 def meant_s(remaining_s: float) -> float:
@@ -206,6 +237,32 @@ def meant_s(remaining_s: float) -> float:
     if remaining_s <= 2e-3:
         return remaining_s
     return remaining_s - 10.0 ** (math.floor(math.log10(remaining_s)) - 2) - 1e-3
+
+
+def _is_ours(error: Overloaded) -> bool:
+    """Whether it is the server that is too busy, rather than the client that asks for more than it may or than fits."""
+    return error.retry_after_s is not None and error.reason != "quota"
+
+
+def _describe(span: Span, code: str, call: Call) -> None:
+    """What is said of a call in its span: nothing of the image, nor of who asks."""
+    told: dict[str, Value] = {
+        "rpc.grpc.status_code": grpc.StatusCode[code].value[0],
+        "samgate.priority": call.priority.name.lower(),
+        "samgate.deadline_ms": round((call.deadline - call.started) * 1e3, 1),
+    }
+    if (trace := call.trace) is not None:
+        told |= {
+            "samgate.variant": trace.variant,
+            "samgate.precision": trace.precision,
+            "samgate.engine": trace.engine,
+            "samgate.cached": trace.cached,
+            "samgate.prompts": trace.prompts,
+            "samgate.masks": trace.masks,
+            "samgate.reason": trace.reason.value,
+            "samgate.predicted_ms": round(trace.predicted_s * 1e3, 1),
+        }
+    span.set(told)
 
 
 async def refuse(context: Context, error: SamgateError) -> None:

@@ -90,6 +90,7 @@ class Gate(grpc.aio.ServerInterceptor):
             raise Overloaded(
                 f"requests of {self._held_bytes} bytes are under way; with these {size} it were more than {most}",
                 retry_after_s=1.0,
+                reason="limit",
             )
         self._held_bytes += size
         try:

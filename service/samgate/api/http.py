@@ -13,8 +13,9 @@ from socketserver import ThreadingMixIn
 from typing import Any, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import make_wsgi_app
 
+from samgate.api.metrics import Metrics
 from samgate.config import Settings
 from samgate.errors import InvalidArgument, Unavailable
 from samgate.security.exposure import is_loopback
@@ -105,16 +106,17 @@ class MetricsGuard:
             except OSError as error:
                 raise InvalidArgument("metrics.token", f"can't read {path}: {error.strerror}") from error
 
-    def refusal(self, authorization: str) -> tuple[str, str] | None:
-        """The status and what to do about it, for who isn't let in with this header; None for who is."""
+    def refusal(self, authorization: str) -> tuple[str, str, str] | None:
+        """The status, what to do about it, and why in a word, for who isn't let in with this header; else None."""
         if self._token is not None:
             expected = b"Bearer " + self._token.current()
             if hmac.compare_digest(authorization.encode(), expected):
                 return None
-            return "401 Unauthorized", "send 'Authorization: Bearer TOKEN', the token in the file of metrics.token\n"
+            what = "send 'Authorization: Bearer TOKEN', the token in the file of metrics.token\n"
+            return "401 Unauthorized", what, "unknown" if authorization else "missing"
         if self._open:
             return None
-        return "403 Forbidden", "set metrics.token (or metrics.open) to read metrics from other machines\n"
+        return "403 Forbidden", "set metrics.token (or metrics.open) to read metrics from other machines\n", "forbidden"
 
 
 def _read_token(data: bytes) -> bytes:
@@ -127,9 +129,9 @@ def _read_token(data: bytes) -> bytes:
 class HttpServer:
     """Serves where ``settings`` say from a background thread; port 0 takes a free one."""
 
-    def __init__(self, settings: Settings, registry: CollectorRegistry, probes: Probes) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, probes: Probes) -> None:
         host, port = settings.http_host, settings.http_port
-        metrics, guard = make_wsgi_app(registry), MetricsGuard(settings)
+        exposition, guard = make_wsgi_app(metrics.registry), MetricsGuard(settings)
         answers: dict[str, Callable[[], bool]] = {
             "/healthz": lambda: probes.alive,
             "/readyz": lambda: probes.alive and probes.serving and probes.healthy,
@@ -140,8 +142,9 @@ class HttpServer:
             if path == "/metrics":
                 refusal = guard.refusal(environ.get("HTTP_AUTHORIZATION", ""))
                 if refusal is None:
-                    return cast("Iterable[bytes]", metrics(environ, start_response))
-                status, text = refusal
+                    return cast("Iterable[bytes]", exposition(environ, start_response))
+                status, text, reason = refusal
+                metrics.observe_authentication_failure(reason)
             elif path in answers:
                 good = answers[path]()
                 status, text = ("200 OK", "ok\n") if good else ("503 Service Unavailable", "not ok\n")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -23,7 +25,7 @@ from samgate.api.servicer import Segmentation
 from samgate.api.v1 import segmentation_pb2 as pb
 from samgate.api.v1 import segmentation_pb2_grpc
 from samgate.config import Limits, Settings
-from samgate.engines.base import Detector
+from samgate.engines.base import Detector, Remote
 from samgate.engines.detector import load_detector
 from samgate.engines.load import load_engine
 from samgate.errors import InvalidArgument, Unavailable
@@ -37,6 +39,8 @@ from samgate.serving.detection import detect_with
 from samgate.serving.everything import Detect
 from samgate.serving.gateway import Gateway
 from samgate.serving.models import Model
+from samgate.tracing import Tracer
+from samgate.tracing.load import load_tracer
 from samgate.variants import get_variant
 from samgate.variants.detectors import get_detector
 
@@ -44,6 +48,8 @@ logger = logging.getLogger("samgate.server")
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Segmentation"].full_name
 _BEAT_S = 1.0
+_LAG_BEATS = 15
+"""A scrape's interval or so: what the loop was late in between is seen."""
 _REFUSALS_S = 5.0
 """On a busy machine even refusals take their time."""
 _LAST_S = 0.5
@@ -140,15 +146,24 @@ class Server:
     """A gateway on a listening gRPC server. Make with :func:`running`."""
 
     def __init__(
-        self, settings: Settings, gateway: Gateway, metrics: Metrics, identities: Identities, target: str
+        self,
+        settings: Settings,
+        gateway: Gateway,
+        metrics: Metrics,
+        identities: Identities,
+        target: str,
+        tracer: Tracer | None = None,
     ) -> None:
         self.gateway = gateway
         self.target = target
         self.health = Health(SERVICE)
         self.tls = ServerTls(settings.tls) if settings.tls.certificate else None
+        self.detector: Detector | None = None
+        """Whose servers' health is told beside the engines'."""
         self._settings = settings
+        self._metrics = metrics
         self._draining = False
-        self._calls = Calls(settings, metrics, identities)
+        self._calls = Calls(settings, metrics, identities, tracer)
         gate = Gate(SERVICE, self._calls, settings.limits)
         self._server = grpc.aio.server(interceptors=(gate,), options=channel_options(settings.limits))
         segmentation_pb2_grpc.add_SegmentationServicer_to_server(Segmentation(gateway), self._server)
@@ -171,7 +186,12 @@ class Server:
     async def check_health(self) -> bool:
         """Ask the engines whether they are healthy, and let gRPC's health service say so; it stays NOT_SERVING once
         the server drains."""
-        healthy = await self.gateway.look_after_engines()
+        health = await self.gateway.look_after_engines()
+        runners: list[object] = [*(model.engine for model in self.gateway.models.values()), self.detector]
+        self._metrics.sample(self.gateway, health, [one for one in runners if isinstance(one, Remote)])
+        if self.tls is not None:
+            self._metrics.tls_expiry.set(self.tls.expires.timestamp())
+        healthy = all(health.values())
         self.health.serving = healthy and not self._draining
         return healthy
 
@@ -201,10 +221,11 @@ async def running(
     target: str,
     *,
     detect: Detect | None = None,
+    detector: Detector | None = None,
     doors: bool = True,
 ) -> AsyncIterator[Running]:
-    """A serving server inside the block, drained at its end. ``detect`` finds objects, where a detector is served.
-    ``doors``: also the ports for metrics, probes and administration.
+    """A serving server inside the block, drained at its end. ``detect`` finds objects, where a detector is served; of
+    ``detector`` metrics tell the servers' health. ``doors``: also the ports for metrics, probes and administration.
 
     Raises InvalidArgument for a server that would be open to everybody, and for files of its that can't be used.
     """
@@ -214,16 +235,18 @@ async def running(
     if not target.startswith("unix:") and (warning := check_exposure(settings)):
         log(logger, logging.WARNING, warning)
     metrics, probes = Metrics(), Probes()
-    gateway = Gateway(settings, models, profile, metrics.observe_batch, detect, identities.weight)
+    tracer = load_tracer(settings.tracing, metrics.count_spans)
+    gateway = Gateway(settings, models, profile, metrics, detect, identities.weight)
     metrics.watch(gateway)
-    server = Server(settings, gateway, metrics, identities, target)
-    http = HttpServer(settings, metrics.registry, probes) if doors else None
+    server = Server(settings, gateway, metrics, identities, target, tracer)
+    server.detector = detector
+    http = HttpServer(settings, metrics, probes) if doors else None
     admin = AdminServer(settings, server.health, (SERVICE,)) if doors else None
     try:
         if admin:
             await admin.start()
         await server.start()
-        heart = asyncio.create_task(_beat(probes, server))
+        heart = asyncio.create_task(_beat(probes, server, metrics))
         probes.serving = True
         try:
             yield Running(server, http.port if http else None, admin.target if admin else None)
@@ -232,6 +255,7 @@ async def running(
             await server.drain()
             heart.cancel()
     finally:
+        await tracer.close()
         if admin:
             await admin.stop()
         if http:
@@ -258,14 +282,18 @@ async def serve_until(
     target = f"{settings.host}:{settings.port}"
     async with (
         detecting(detector) as detect,
-        running(settings, models, profile, target, detect=detect) as ready,
+        running(settings, models, profile, target, detect=detect, detector=detector) as ready,
     ):
         on_ready(ready)
         await stop.wait()
 
 
-async def _beat(probes: Probes, server: Server) -> None:
+async def _beat(probes: Probes, server: Server, metrics: Metrics) -> None:
+    lags: deque[float] = deque(maxlen=_LAG_BEATS)
     while True:
         probes.healthy = await server.check_health()
         probes.beat()
+        due = time.monotonic() + _BEAT_S
         await asyncio.sleep(_BEAT_S)
+        lags.append(max(0.0, time.monotonic() - due))
+        metrics.lag.set(max(lags))

@@ -26,6 +26,7 @@ class Segmentation(rpc.SegmentationServicer):
         """See the proto."""
         call = CURRENT.get()
         wanted = validation.segment_call(request, self._limits, call)
+        call.priority = wanted.wish.priority
         results, call.trace = await self._gateway.segment(wanted)
         return answers.segment_response(results, wanted.format, call.trace, call)
 
@@ -45,6 +46,7 @@ class Segmentation(rpc.SegmentationServicer):
         """See the proto."""
         call = CURRENT.get()
         image, wish = validation.image_of(request.image), validation.wish_of(request, call)
+        call.priority = wish.priority
         call.trace = await self._gateway.embed(image, wish)
         width, height = call.trace.size
         return pb.EmbedResponse(

@@ -83,7 +83,7 @@ class Asked(Protocol):
     def client(self) -> str: ...
 
     @property
-    def priority(self) -> Priority: ...
+    def at_best(self) -> Priority: ...
 
 
 def segment_call(request: pb.SegmentRequest, limits: Limits, asked: Asked) -> SegmentCall:
@@ -141,7 +141,7 @@ def wish_of(request: pb.SegmentRequest | pb.EmbedRequest | pb.SegmentEverythingR
     priority = Priority.BULK
     if not isinstance(request, pb.SegmentEverythingRequest):
         priority = _known("priority", request.priority, _PRIORITIES, pb.Priority)
-    priority = max(priority, asked.priority)
+    priority = max(priority, asked.at_best)
     return Wish(asked.started, asked.deadline, variant_of(request.variant), accuracy, priority, asked.client)
 
 

@@ -21,6 +21,7 @@ from samgate.cli import (
     serve,
     simulate,
     token,
+    top,
     triton,
     weights,
 )
@@ -52,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     repository.add_parser(commands)
     triton.add_parser(commands)
     token.add_parser(commands)
+    top.add_parser(commands)
     return parser
 
 

@@ -85,6 +85,10 @@ class Scheduler:
         """The most prompts of one request in one piece of decoder work."""
         return self._batcher.chunk(point, priority)
 
+    def margin(self, point: str, encodes: bool, now: float) -> float:
+        """ε of the operating point ``point``, in seconds: of requests whose image is new, or held."""
+        return self._lateness.margin(point, encodes, False, now)
+
     def admit(self, request: Request, now: float) -> Ticket | Refusal:
         """Who answers ``request``, or why nobody does. Costs the same however much is queued."""
         self._update_price(now)

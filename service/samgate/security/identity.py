@@ -56,12 +56,13 @@ class Identities:
             return None
         client = self._by_header(authorization) if authorization is not None else self._by_certificate(certificate)
         if client.expires is not None and self._today() >= client.expires:
-            raise Unauthenticated(f"client {client.name!r} has expired on {client.expires}")
+            raise Unauthenticated(f"client {client.name!r} has expired on {client.expires}", "expired")
         return client
 
     def _by_header(self, authorization: str) -> Client:
-        if not authorization[: len(_SCHEME)].lower() == _SCHEME or len(authorization) > _MAX_TOKEN:
-            raise Unauthenticated(f"authorization: is no bearer token of at most {_MAX_TOKEN} characters; {_HOW}")
+        if authorization[: len(_SCHEME)].lower() != _SCHEME or len(authorization) > _MAX_TOKEN:
+            told = f"authorization: is no bearer token of at most {_MAX_TOKEN} characters; {_HOW}"
+            raise Unauthenticated(told, "malformed")
         token = authorization[len(_SCHEME) :].strip()
         number = token_id(token)
         if number is not None:
@@ -70,7 +71,7 @@ class Identities:
                 return client
         elif self._keys is not None:
             return self._by_claims(jwt_tokens.check(token, self._keys.current(), self._issuer, self._audience))
-        raise Unauthenticated("authorization: the token is none of this server's")
+        raise Unauthenticated("authorization: the token is none of this server's", "unknown")
 
     def _by_claims(self, claims: jwt_tokens.Claims) -> Client:
         listed = self._clients.current().by_subject.get(claims.subject) if self._clients else None
@@ -81,18 +82,19 @@ class Identities:
 
     def _by_certificate(self, names: Sequence[str]) -> Client:
         if not names:
-            raise Unauthenticated(f"this server wants to know who calls: {_HOW}")
+            raise Unauthenticated(f"this server wants to know who calls: {_HOW}", "missing")
         if self._clients is None:
             return Client(names[0][:128])
         listed = self._clients.current().by_certificate
         for name in names:
             if name in listed:
                 return listed[name]
-        raise Unauthenticated(f"no client of this server has the certificate's names {', '.join(names[:4])}")
+        told = ", ".join(names[:4])
+        raise Unauthenticated(f"no client of this server has the certificate's names {told}", "unknown")
 
 
 def authorise(client: Client, rpc: str) -> None:
     """Raises PermissionDenied unless ``client`` may call ``rpc``."""
     if rpc not in client.rpcs:
         allowed = ", ".join(sorted(client.rpcs)) or "nothing"
-        raise PermissionDenied(f"client {client.name!r} may not call {rpc}; it may call {allowed}")
+        raise PermissionDenied(f"client {client.name!r} may not call {rpc}; it may call {allowed}", "forbidden")

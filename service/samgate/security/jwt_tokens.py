@@ -36,7 +36,7 @@ class Keys:
                 return key
             if name is None and len(self.keys) == 1:
                 return key
-        raise Unauthenticated("the token is signed with a key that this server doesn't know")
+        raise Unauthenticated("the token is signed with a key that this server doesn't know", "unknown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +84,12 @@ def check(token: str, keys: Keys, issuer: str, audience: str) -> Claims:
             options={"require": ["exp", "iss", "aud", "sub"]},
         )
     except jwt.ExpiredSignatureError:
-        raise Unauthenticated("the token has expired") from None
+        raise Unauthenticated("the token has expired", "expired") from None
     except (jwt.PyJWTError, ValueError, TypeError) as error:
-        raise Unauthenticated(f"the token is not valid here: {error}") from None
+        raise Unauthenticated(f"the token is not valid here: {error}", "malformed") from None
     subject, scope = claims["sub"], claims.get("scope", "")
     if not isinstance(subject, str) or not subject or not isinstance(scope, str):
-        raise Unauthenticated("the token's sub or scope is no text")
+        raise Unauthenticated("the token's sub or scope is no text", "malformed")
     return Claims(subject, frozenset(part.removeprefix(SCOPE) for part in scope.split() if part.startswith(SCOPE)))
 
 

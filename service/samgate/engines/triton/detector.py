@@ -9,7 +9,7 @@ import numpy as np
 
 from samgate.config import Settings
 from samgate.domain import FloatArray, UInt8Array
-from samgate.engines.base import Detector
+from samgate.engines.base import Detector, ServerHealth
 from samgate.engines.detector import load_embedded_detector
 from samgate.engines.triton.discovery import Directory, endpoints, look_up_first
 from samgate.engines.triton.region import remove_abandoned
@@ -61,6 +61,10 @@ class TritonDetector:
         if self._servers.closed:
             return False
         return self._fallback is not None or self._servers.believed_to_run([self._model])
+
+    def servers(self) -> list[ServerHealth]:
+        """See :class:`samgate.engines.base.Remote`."""
+        return self._servers.believed()
 
     async def close(self) -> None:
         """See :meth:`samgate.engines.base.Detector.close`."""

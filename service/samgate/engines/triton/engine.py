@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samgate.domain import Choose, FloatArray, Survivors
-from samgate.engines.base import Capacity, Decoded, Engine, Images, Prompts
+from samgate.engines.base import Capacity, Decoded, Engine, Images, Prompts, ServerHealth
 from samgate.engines.triton.served import Served
 from samgate.engines.triton.servers import Servers
 from samgate.engines.triton.transfer import Call, Found, Output
@@ -128,6 +128,10 @@ class TritonEngine:
             return False
         models = [self._model("encoder"), self._model("decoder")]
         return self._fallback is not None or self._servers.believed_to_run(models)
+
+    def servers(self) -> list[ServerHealth]:
+        """See :class:`samgate.engines.base.Remote`."""
+        return self._servers.believed()
 
     async def close(self) -> None:
         """See :meth:`samgate.engines.base.Engine.close`."""

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from tritonclient.utils import InferenceServerException
 
+from samgate.engines.base import ServerHealth
 from samgate.engines.triton.breaker import State
 from samgate.engines.triton.discovery import Directory
 from samgate.engines.triton.endpoint import Endpoint
@@ -75,6 +76,14 @@ class Servers:
         return all(
             any(endpoint.breaker(model).state is not State.OPEN for endpoint in self._endpoints()) for model in models
         )
+
+    def believed(self) -> list[ServerHealth]:
+        """What is believed of each model on each server, as far as they were called."""
+        return [
+            ServerHealth(endpoint.url, model, well)
+            for endpoint in self._connected
+            for model, well in endpoint.believed.items()
+        ]
 
     async def close(self) -> None:
         """Close all connections. Calls made later raise Unavailable."""
