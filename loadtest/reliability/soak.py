@@ -36,13 +36,13 @@ _EMPTY_S = 30.0
 BOUNDS = {
     "resident": Bound(0.03, 32.0, "SegEvery keeps the terms of two images, 23 MB each, which come and go, and so do "
                       "decoded pictures; a leak of 40 KB a request shows at ten requests a second in 15 minutes"),
-    "proportional": Bound(0.03, 32.0, "as resident memory"),
     "descriptors": Bound(0.0, 2.0, "a probe's or a scrape's connection may be open at a sample"),
     "threads": Bound(0.0, 2.0, "a scrape's thread may live at a sample"),
     "shared_files": Bound(0.0, 1.0, "a region that is being replaced"),
     "shared": Bound(0.05, 16.0, "pages of what is under way are taken when it first is"),
 }  # fmt: skip
-"""How far what must stay flat may drift over the second half."""
+"""How far what must stay flat may drift over the second half. Proportional memory is only shown: what other servers on
+the machine share of the libraries' pages, and give up as they end, changes it."""
 
 _DESCRIPTION = f"""\
 Start a server, send it a mixture of all kinds of requests in an open loop at about {_SHARE:.0%} of what it can do
