@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet install --constraint deploy/constraints.txt
 BUILD_INPUTS := pyproject.toml deploy/constraints.txt service/samgate/_build.py $(wildcard protos/samgate/v1/*.proto)
 
-.PHONY: help serve install test test-images lint format bench audit licences clean
+.PHONY: help serve install test test-images lint format bench capacity audit licences clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -37,6 +37,9 @@ format: $(VENV)/.developed  ## rewrite the code in the project's style
 bench: $(VENV)/.developed  ## measure here and write docs/benchmarks.md
 	$(BIN)/samgate bench $(ARGS)
 
+capacity: $(VENV)/.loadtest  ## the highest rate that a server answers on time; flags in ARGS="SegAnyWarm --start 20"
+	@exec $(BIN)/python -m loadtest.capacity $(ARGS)
+
 audit: .venv-audit/.installed  ## known vulnerabilities in the pinned versions
 	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement deploy/constraints.txt
 
@@ -59,6 +62,10 @@ $(VENV)/.installed: $(BIN)/python $(BUILD_INPUTS)
 	@echo "installing samgate into $(VENV) …"
 	@$(subst --quiet,,$(PIP)) torch==2.13.0
 	@$(PIP) --editable '.[compile,triton,plots]'
+	@touch $@
+
+$(VENV)/.loadtest: $(VENV)/.installed
+	@$(PIP) --editable '.[loadtest]'
 	@touch $@
 
 $(VENV)/.developed: $(VENV)/.installed
