@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet install --constraint deploy/constraints.txt
 BUILD_INPUTS := pyproject.toml deploy/constraints.txt service/samgate/_build.py $(wildcard protos/samgate/v1/*.proto)
 
-.PHONY: help serve install test test-images lint format bench soak chaos audit licences clean
+.PHONY: help serve install test test-images lint format bench capacity soak chaos audit licences clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -36,6 +36,9 @@ format: $(VENV)/.developed  ## rewrite the code in the project's style
 
 bench: $(VENV)/.developed  ## measure here and write docs/benchmarks.md
 	$(BIN)/samgate bench $(ARGS)
+
+capacity: $(VENV)/.loadtest  ## the highest rate that a server answers on time; flags in ARGS="SegAnyWarm --start 20"
+	@exec $(BIN)/python -m loadtest.capacity $(ARGS)
 
 soak: $(VENV)/.developed  ## half an hour of mixed load, judged; shorter with ARGS="--minutes 2"
 	$(BIN)/python -m loadtest.reliability.soak $(ARGS)
@@ -65,6 +68,10 @@ $(VENV)/.installed: $(BIN)/python $(BUILD_INPUTS)
 	@echo "installing samgate into $(VENV) …"
 	@$(subst --quiet,,$(PIP)) torch==2.13.0
 	@$(PIP) --editable '.[compile,triton,plots]'
+	@touch $@
+
+$(VENV)/.loadtest: $(VENV)/.installed
+	@$(PIP) --editable '.[loadtest]'
 	@touch $@
 
 $(VENV)/.developed: $(VENV)/.installed

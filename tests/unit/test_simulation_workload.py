@@ -153,6 +153,7 @@ def test_classes_come_by_weight_with_what_they_say() -> None:
     assert len(boxes) == pytest.approx(2500, abs=220)
     assert {one.prompts for one in boxes} == {1, 4}
     assert {one.deadline_s for one in boxes} == {1.0, 2.0}
+    assert {one.tier for one in boxes} == {"boxes"}
     assert {one.points for one in boxes} == {("m:bf16",)}
     # Nine in ten of 2,500, deviation 15.
     assert sum(one.client == "b" for one in boxes) == pytest.approx(0.9 * len(boxes), abs=75)
@@ -163,10 +164,10 @@ def test_a_trace_is_replayed_from_json_lines_and_from_csv(tmp_path: Path) -> Non
     sent = list(islice(arrivals(workload(), 11), 50))
     lines = [{key: value for key, value in asdict(one).items() if value is not None} for one in sent]
     (tmp_path / "trace.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    rows = ["at_s,image,megapixels,kind,prompts,deadline_s,client,min_accuracy,everything,points"]
+    rows = ["at_s,image,megapixels,kind,prompts,deadline_s,client,min_accuracy,everything,points,tier"]
     rows += [
         f"{one.at_s!r},{one.image},{one.megapixels!r},{one.kind},{one.prompts},{one.deadline_s},{one.client},"
-        f"{one.min_accuracy},{str(one.everything).lower()},{' '.join(one.points or ())}"
+        f"{one.min_accuracy},{str(one.everything).lower()},{' '.join(one.points or ())},{one.tier}"
         for one in sent
     ]
     (tmp_path / "trace.csv").write_text("\n".join(rows) + "\n")

@@ -16,25 +16,13 @@ from samgate.api.v1 import segmentation_pb2 as pb
 from samgate.api.v1.segmentation_pb2_grpc import SegmentationStub
 from samgate.client import channel
 from samgate.load.requests import Photo, Requests
+from samgate.load.wire import CHANNEL_OPTIONS, CLIENT_HEADER, answered, failed, timeout_s
 from samgate.simulation.arrival import Arrival
 from samgate.simulation.outcome import End, Outcome, Run
 from samgate.simulation.workload import Workload, arrivals
 
-CLIENT_HEADER = "samgate-client"
-"""Metadata that says which of the workload's clients asks; for servers whose ``scheduling.client_header`` it is."""
-
 _CHANNELS = 4
 _PROBE_EVERY_S = 0.1
-_OPTIONS = (
-    ("grpc.max_send_message_length", 64 * 2**20),
-    ("grpc.max_receive_message_length", 64 * 2**20),
-    ("grpc.use_local_subchannel_pool", 1),
-)
-_STATUS = {
-    grpc.StatusCode.RESOURCE_EXHAUSTED: End.REFUSED,
-    grpc.StatusCode.FAILED_PRECONDITION: End.REFUSED,
-    grpc.StatusCode.DEADLINE_EXCEEDED: End.DROPPED,
-}
 
 
 @dataclass(slots=True)
@@ -106,16 +94,15 @@ async def send(
 
 def _channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
     if credentials is None:
-        return grpc.aio.insecure_channel(target, options=_OPTIONS)
-    return grpc.aio.secure_channel(target, credentials, options=_OPTIONS)
+        return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+    return grpc.aio.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
 
 
 async def _ask(
     stub: Any, made: Requests, arrival: Arrival, start: float, measured: Measured, metadata: channel.Metadata
 ) -> Outcome:
-    due = start + arrival.at_s + arrival.deadline_s
     sent = time.perf_counter()
-    options = {"timeout": max(due - sent, 1e-3), "metadata": ((CLIENT_HEADER, arrival.client), *metadata)}
+    options = {"timeout": timeout_s(arrival, sent - start), "metadata": ((CLIENT_HEADER, arrival.client), *metadata)}
     try:
         if arrival.everything:
             info = await _everything(stub.SegmentEverything(made.everything(arrival), **options))
@@ -123,20 +110,11 @@ async def _ask(
             info = (await stub.Segment(made.segment(arrival), **options)).info
     except grpc.aio.AioRpcError as error:
         now = time.perf_counter()
-        end = _STATUS.get(error.code(), End.LOST)
-        if end is End.REFUSED:
+        outcome = failed(arrival, error, now - start)
+        if outcome.end is End.REFUSED:
             measured.refusals_s.append(now - sent)
-        return Outcome(arrival, end, now - start, reason=_reason(error))
-    now = time.perf_counter()
-    return Outcome(
-        arrival,
-        End.ON_TIME if now <= due else End.LATE,
-        now - start,
-        point=f"{info.variant}:{info.precision}",
-        accuracy=info.decision.accuracy,
-        cached=info.embedding_cached,
-        decode_s=info.timings.decode_ms / 1e3,
-    )
+        return outcome
+    return answered(arrival, info, time.perf_counter() - start)
 
 
 async def _everything(call: Any) -> pb.AnswerInfo:
@@ -160,10 +138,3 @@ async def _probe(stub: Any, made: Requests, measured: Measured, metadata: channe
             await stub.Segment(request, timeout=10.0, metadata=metadata)
         except grpc.aio.AioRpcError:
             measured.probes_s.append(time.perf_counter() - started)
-
-
-def _reason(error: grpc.aio.AioRpcError) -> str:
-    for key, value in error.trailing_metadata() or ():
-        if key == "refusal":
-            return str(value)
-    return error.code().name

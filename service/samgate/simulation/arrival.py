@@ -15,7 +15,7 @@ MAX_DEADLINE_S = 86_400.0
 class Arrival:
     """A request: ``at_s`` seconds after the start, about the image numbered ``image``, to be answered within
     ``deadline_s``. ``everything`` asks for all masks (SegEvery), by ``prompts`` points; ``points`` are the operating
-    points that may answer (None: any)."""
+    points that may answer (None: any), ``tier`` is the name of the sort of requests that it is one of."""
 
     at_s: float
     image: int
@@ -27,3 +27,4 @@ class Arrival:
     min_accuracy: float = 0.0
     everything: bool = False
     points: tuple[str, ...] | None = None
+    tier: str = "requests"

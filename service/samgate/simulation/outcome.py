@@ -19,7 +19,9 @@ class End(StrEnum):
     DROPPED = "dropped"
     """Admitted, and given up when its deadline couldn't be met any more."""
     LOST = "lost"
-    """Admitted to a device that failed, and not admitted again."""
+    """Admitted to a device that failed, and not admitted again; to a real server, failed for whatever other reason."""
+    SKIPPED = "skipped"
+    """Never sent: so many were under way that a load generator would have had to send it late. None of a simulation."""
 
 
 @dataclass(slots=True, eq=False)

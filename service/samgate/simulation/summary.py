@@ -20,7 +20,8 @@ class Summary:
     ``rate`` is the mean rate that was aimed at, in requests a second, ``load`` what it is of the workload's own.
     ``attainment`` is the share answered on time, ``goodput`` how many were a second, ``accuracy`` their mean mIoU, and
     ``value`` attainment × accuracy. ``on_time_of_admitted`` is of those that were ever admitted. Latencies are from the
-    scheduled arrival to the answer, in seconds, of the answered; None when nothing was. ``points`` are shares of the
+    scheduled arrival to the answer, in seconds, of the answered; None when nothing was. ``skipped`` requests, which a
+    load generator didn't send, count as sent and not answered on time. ``points`` are shares of the
     answered, ``cached`` and ``joined`` of the admitted. ``utilisation`` is the share of time that a device's
     processor runs an encoder or decoder call, the mean over devices.
     """
@@ -37,8 +38,10 @@ class Summary:
     dropped: float
     lost: float
     late: float
+    skipped: float
     on_time_of_admitted: float | None
     p50_s: float | None
+    p90_s: float | None
     p95_s: float | None
     p99_s: float | None
     points: dict[str, float]
@@ -73,8 +76,10 @@ def summarise(run: Run, load: float) -> Summary:
         dropped=ends[End.DROPPED] / total,
         lost=ends[End.LOST] / total,
         late=ends[End.LATE] / total,
+        skipped=ends[End.SKIPPED] / total,
         on_time_of_admitted=len(on_time) / len(admitted) if admitted else None,
         p50_s=percentile(latencies, 0.5),
+        p90_s=percentile(latencies, 0.9),
         p95_s=percentile(latencies, 0.95),
         p99_s=percentile(latencies, 0.99),
         points=_shares(Counter(one.point for one in answered), max(1, len(answered))),

@@ -103,7 +103,7 @@ def _csv_rows(text: str, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _cell(key: str, cell: str) -> Any:
-    if key in ("kind", "client"):
+    if key in ("kind", "client", "tier"):
         return cell
     if key == "everything":
         return _FLAGS.get(cell.lower(), cell)
@@ -130,6 +130,7 @@ def _arrival(row: Section) -> Arrival:
         points = tuple(text for _, text in row.items("points", 256))
         if not points or not all(isinstance(text, str) for text in points):
             raise refuse(row.where("points"), list(points), "a list of one name or more")
+    tier = row.text("tier", default="requests")
     row.end()
     return Arrival(
         at_s,
@@ -142,4 +143,5 @@ def _arrival(row: Section) -> Arrival:
         min_accuracy,
         everything,
         points,
+        tier,
     )

@@ -118,6 +118,7 @@ def arrivals(
             chosen.min_accuracy,
             chosen.everything,
             chosen.points,
+            chosen.name,
         )
 
 
