@@ -100,8 +100,8 @@ class TritonSettings:
     it as well. Only what was needed once is taken from the system."""
     call_timeout_s: float = 30.0
     """After so many seconds in vain a server is taken for hung: left alone, its model loaded anew."""
-    outage_s: float = 10.0
-    """How long a call waits for a server to come back when none is left."""
+    outage_s: float = 30.0
+    """How long calls wait for a server to come back when none is left: longer than one takes to start."""
     calls_per_instance: int = 2
     """Calls under way at once: one runs while the next is on its way."""
     fallback: bool = False

@@ -18,18 +18,15 @@ def run(*flags: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.usefixtures("installed")
-def test_nothing_is_lost_when_a_gateway_is_stopped_in_a_burst_or_hangs(tmp_path: Path) -> None:
-    done = run("--only", "sigterm-burst,gateway-hangs", "--seconds", "1", "--output", str(tmp_path))
+def test_nothing_is_lost_when_a_gateway_is_stopped_in_a_burst(tmp_path: Path) -> None:
+    done = run("--only", "sigterm-burst", "--seconds", "1", "--output", str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
-    told = json.loads((tmp_path / "chaos.json").read_text())
-    stopped, hung = told["scenarios"]
-    assert (stopped["name"], stopped["passed"], hung["name"], hung["passed"]) == (
-        "sigterm-burst", True, "gateway-hangs", True,
-    )  # fmt: skip
+    (stopped,) = json.loads((tmp_path / "chaos.json").read_text())["scenarios"]
+    assert (stopped["name"], stopped["passed"]) == ("sigterm-burst", True)
     assert stopped["spans"]["during"]["sent"] > 20
-    assert all(span["lost"] == 0 for one in (stopped, hung) for span in one["spans"].values())
+    assert all(span["lost"] == 0 for span in stopped["spans"].values())
     rows = run("--markdown", str(tmp_path / "chaos.json")).stdout.splitlines()
-    assert [row.split("|")[1].strip() for row in rows[2:]] == ["sigterm-burst", "gateway-hangs"]
+    assert [row.split("|")[1].strip() for row in rows[2:]] == ["sigterm-burst"]
 
 
 def test_scenarios_are_listed_and_unknown_ones_refused() -> None:
