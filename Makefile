@@ -8,11 +8,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet install --constraint deploy/constraints.txt
 BUILD_INPUTS := pyproject.toml deploy/constraints.txt service/samgate/_build.py $(wildcard protos/samgate/v1/*.proto)
 
-.PHONY: help serve install test lint format bench capacity clean
+.PHONY: help serve install test test-images lint format bench capacity soak chaos audit licences clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 serve: $(VENV)/.installed  ## serve MobileSAM on 127.0.0.1:50051; with ENGINE=triton on a Triton; flags in ARGS="--port 50052"
 	@exec $(BIN)/samgate serve --pull --engine $(ENGINE) --variants $(VARIANTS) $(ARGS)
@@ -21,6 +21,9 @@ install: $(VENV)/.installed  ## .venv alone
 
 test: $(VENV)/.developed  ## all tests; some of them in ARGS="tests/unit -k queue"
 	$(BIN)/pytest $(ARGS)
+
+test-images: $(VENV)/.developed  ## as root, the images' commands in clean root folders; weights in ARGS="--weights DIR"
+	PYTHONPATH=tests $(BIN)/python tests/rehearse_images.py $(ARGS)
 
 lint: $(VENV)/.developed  ## ruff and mypy
 	$(BIN)/ruff check .
@@ -37,8 +40,21 @@ bench: $(VENV)/.developed  ## measure here and write docs/benchmarks.md
 capacity: $(VENV)/.loadtest  ## the highest rate that a server answers on time; flags in ARGS="SegAnyWarm --start 20"
 	@exec $(BIN)/python -m loadtest.capacity $(ARGS)
 
+soak: $(VENV)/.developed  ## half an hour of mixed load, judged; shorter with ARGS="--minutes 2"
+	$(BIN)/python -m loadtest.reliability.soak $(ARGS)
+
+chaos: $(VENV)/.developed  ## faults under load, judged; some of them with ARGS="--only triton-killed,slow-clients"
+	$(BIN)/python -m loadtest.reliability.chaos $(ARGS)
+
+audit: .venv-audit/.installed  ## known vulnerabilities in the pinned versions
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement deploy/constraints.txt
+
+licences: $(VENV)/.developed .venv-audit/.installed  ## write docs/licences.md
+	@{ echo "# Licences"; echo; echo "Every distribution that tests and development install, by \`make licences\`."; echo; \
+		.venv-audit/bin/pip-licenses --python $(BIN)/python --from mixed --format markdown --order name; } | sed "s/+cpu /     /" > docs/licences.md
+
 clean:  ## remove .venv and what builds and tests left
-	rm -rf $(VENV) .venv-upstream build .mypy_cache .ruff_cache .pytest_cache .hypothesis service/samgate.egg-info
+	rm -rf $(VENV) .venv-upstream .venv-audit .tools build .mypy_cache .ruff_cache .pytest_cache .hypothesis service/samgate.egg-info
 	rm -f service/samgate/api/v1/*_pb2*
 
 $(BIN)/python:
@@ -60,4 +76,10 @@ $(VENV)/.loadtest: $(VENV)/.installed
 
 $(VENV)/.developed: $(VENV)/.installed
 	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+# Apart from what it looks at.
+.venv-audit/.installed:
+	@$(PYTHON) -m venv .venv-audit
+	@.venv-audit/bin/pip --disable-pip-version-check --quiet install pip-audit==2.10.1 pip-licenses==5.5.5
 	@touch $@

@@ -15,17 +15,22 @@ from pathlib import Path
 
 import pytest
 
-SERVE = (sys.executable, "-m", "samgate.cli.main", "serve", "--port", "0", "--http-port", "0")
-READY = re.compile(r"samgate ready: mobilesam \(\S+, \S+\) on (?P<target>\S+), metrics on (?P<http>\S+)/metrics ")
+SERVE = (sys.executable, "-m", "samgate.cli.main", "serve", "--port", "0", "--http-port", "0", "--admin-port", "0")
+READY = re.compile(
+    r"samgate ready: mobilesam \(\S+, \S+\) on (?P<target>\S+), metrics on (?P<http>\S+)/metrics, "
+    r"health on (?P<admin>\S+) "
+)
 
 
 @dataclass
 class Process:
-    """``samgate serve``; ``target`` is its gRPC address, ``http`` the base URL of its probes."""
+    """``samgate serve``; ``target`` is its gRPC address, ``http`` the base URL of its probes, ``admin`` the address of
+    health and reflection."""
 
     running: subprocess.Popen[str]
     target: str
     http: str
+    admin: str
     log: Path
 
     def end(self) -> str:
@@ -36,19 +41,20 @@ class Process:
 
 
 @contextmanager
-def serving(*flags: str) -> Iterator[Process]:
+def serving(*flags: str, **environment: str) -> Iterator[Process]:
     """A gateway on free ports, ready; killed at the end of the block if it hasn't ended."""
+    settings = {**os.environ, **environment}
     # Its log goes to a file: nobody empties a pipe, and a full one would stop the server.
     with (
         tempfile.TemporaryDirectory() as folder,
         (Path(folder) / "log").open("w") as log,
-        subprocess.Popen([*SERVE, *flags], stdout=subprocess.PIPE, stderr=log, text=True) as process,
+        subprocess.Popen([*SERVE, *flags], stdout=subprocess.PIPE, stderr=log, text=True, env=settings) as process,
     ):
         try:
             assert process.stdout is not None
             ready = READY.match(process.stdout.readline())
             assert ready, Path(log.name).read_text()
-            yield Process(process, ready["target"], ready["http"], Path(log.name))
+            yield Process(process, ready["target"], ready["http"], ready["admin"], Path(log.name))
         finally:
             process.kill()
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
+from urllib.parse import urlsplit
 
 from samgate.errors import InvalidArgument
 from samgate.scheduling.policy import POLICIES
@@ -18,6 +19,17 @@ from samgate.variants import DEFAULT_VARIANT
 T = TypeVar("T")
 
 _MAX_WEIGHT = 1000.0
+_REFLECTION = ("auto", "on", "off")
+_AT_LEAST_ONE = (
+    "max_pixels",
+    "max_prompts",
+    "max_message_bytes",
+    "max_total_bytes",
+    "max_queued",
+    "max_connections",
+    "max_streams",
+)
+_ABOVE_ZERO = ("max_deadline_s", "receive_s", "send_s")
 _BOOLS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -27,6 +39,8 @@ class Limits:
 
     max_message_bytes: int = 64 * 2**20
     """Of one request or answer on the wire."""
+    max_total_bytes: int = 512 * 2**20
+    """Of all requests under way together; more are refused with RESOURCE_EXHAUSTED."""
     max_pixels: int = 50_000_000
     """Of one image; checked from its header, before anything is decoded."""
     max_prompts: int = 256
@@ -39,6 +53,22 @@ class Limits:
     """In flight at once; more are refused with RESOURCE_EXHAUSTED. Fewer while answers are late."""
     max_queued: int = 1024
     """Pieces of work (an image to encode, a group of prompts to decode) that may wait for an engine."""
+    max_deadline_s: float = 3600.0
+    """Deadlines of calls that ask for more are this."""
+    receive_s: float = 30.0
+    """A request has to arrive within so many seconds of its call."""
+    send_s: float = 30.0
+    """A client has to take each message of an answer within so many seconds."""
+    max_connections: int = 1024
+    """Open at once; further ones are closed."""
+    max_streams: int = 512
+    """Calls under way on one connection; clients keep further ones back. More than ``max_concurrent_calls``, so that
+    these are refused rather than kept waiting."""
+    connection_age_s: float = 1800.0
+    """Then a connection takes no further calls and the client opens another: so clients find servers that are new, and
+    revoked certificates lose theirs. 0 is never."""
+    connection_idle_s: float = 600.0
+    """A connection without calls is closed after so many seconds. 0 is never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +100,8 @@ class TritonSettings:
     it as well. Only what was needed once is taken from the system."""
     call_timeout_s: float = 30.0
     """After so many seconds in vain a server is taken for hung: left alone, its model loaded anew."""
-    outage_s: float = 10.0
-    """How long a call waits for a server to come back when none is left."""
+    outage_s: float = 30.0
+    """How long calls wait for a server to come back when none is left: longer than one takes to start."""
     calls_per_instance: int = 2
     """Calls under way at once: one runs while the next is on its way."""
     fallback: bool = False
@@ -123,6 +153,74 @@ class Scheduling:
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """Encryption of the gRPC port. The files may be replaced at any time: new connections get what is there by then."""
+
+    certificate: str = ""
+    """PEM file of the server's certificate and those between it and its root. Empty: no encryption."""
+    key: str = ""
+    """PEM file of its private key."""
+    client_ca: str = ""
+    """PEM file of roots: clients must present a certificate of one of these (mutual TLS)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """Who may call. docs/security.md."""
+
+    clients: str = ""
+    """YAML file of clients, their hashed tokens and their rights; read again when it changes."""
+    jwt_keys: str = ""
+    """File of a JSON Web Key Set, or of a public key in PEM, whose tokens are accepted; read again when it changes."""
+    jwt_issuer: str = ""
+    jwt_audience: str = ""
+    anonymous: bool = False
+    """Whether the server may listen beyond loopback without asking who calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """A second gRPC port, neither encrypted nor guarded: health, for probes that know no TLS, and reflection."""
+
+    host: str = "127.0.0.1"
+    port: int = 50052
+    reflection: str = "auto"
+    """``on``, ``off``, or ``auto``: where ``host`` is loopback."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsDoor:
+    """Who may read /metrics beyond loopback; without either it is refused there."""
+
+    token: str = ""
+    """File with a bearer token that has to be presented."""
+    open: bool = False
+    """Whether anybody may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tracing:
+    """Where traces go."""
+
+    endpoint: str = ""
+    """A collector's OTLP over gRPC, such as http://collector:4317 (https:// for TLS). Empty: nothing is traced."""
+    sample: float = 0.01
+    """The share of calls, 0 to 1, that are traced; those whose ``traceparent`` is sampled are in any case."""
+
+    def check(self) -> None:
+        """Raises InvalidArgument."""
+        if not self.sample <= 1:
+            raise InvalidArgument("tracing.sample", f"must be from 0 to 1, is {self.sample:g}")
+        try:
+            where = urlsplit(self.endpoint)
+            good = where.scheme in ("http", "https") and bool(where.hostname) and (where.port or 0) > 0
+        except ValueError:
+            good = False
+        if self.endpoint and not good:
+            raise InvalidArgument("tracing.endpoint", f"{self.endpoint!r} is not http://HOST:PORT or https://HOST:PORT")
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The whole tree."""
 
@@ -149,18 +247,35 @@ class Settings:
     triton: TritonSettings = field(default_factory=TritonSettings)
     cache: Cache = field(default_factory=Cache)
     scheduling: Scheduling = field(default_factory=Scheduling)
+    tls: Tls = field(default_factory=Tls)
+    auth: Auth = field(default_factory=Auth)
+    admin: Admin = field(default_factory=Admin)
+    metrics: MetricsDoor = field(default_factory=MetricsDoor)
+    tracing: Tracing = field(default_factory=Tracing)
 
     def __post_init__(self) -> None:
         for path, value in _leaves(self):
             if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
                 raise InvalidArgument(path, f"must not be negative, is {value}")
-        for path in ("limits.max_pixels", "limits.max_prompts", "limits.max_message_bytes", "limits.max_queued"):
-            section, name = path.split(".")
-            if getattr(getattr(self, section), name) < 1:
-                raise InvalidArgument(path, "must be at least 1")
+        for name in _AT_LEAST_ONE:
+            if getattr(self.limits, name) < 1:
+                raise InvalidArgument(f"limits.{name}", f"must be at least 1, is {getattr(self.limits, name)}")
+        for name in _ABOVE_ZERO:
+            if getattr(self.limits, name) <= 0:
+                raise InvalidArgument(f"limits.{name}", f"must be above 0, is {getattr(self.limits, name)}")
         if self.scheduling.policy not in POLICIES:
             raise InvalidArgument("scheduling.policy", f"{self.scheduling.policy!r} is none of {', '.join(POLICIES)}")
         _ = self.scheduling.weight_of
+        if self.admin.reflection not in _REFLECTION:
+            raise InvalidArgument("admin.reflection", f"{self.admin.reflection!r} is none of {', '.join(_REFLECTION)}")
+        if bool(self.tls.certificate) != bool(self.tls.key):
+            missing = "tls.key" if self.tls.certificate else "tls.certificate"
+            raise InvalidArgument(missing, "is needed as well: a certificate and its key go together")
+        if self.tls.client_ca and not self.tls.certificate:
+            raise InvalidArgument("tls.client_ca", "needs tls.certificate and tls.key as well")
+        if self.auth.jwt_keys and not (self.auth.jwt_issuer and self.auth.jwt_audience):
+            raise InvalidArgument("auth.jwt_issuer", "and auth.jwt_audience are needed with auth.jwt_keys")
+        self.tracing.check()
 
 
 def _leaves(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:

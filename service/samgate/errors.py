@@ -2,11 +2,15 @@
 
     SamgateError
     ├── InvalidArgument        INVALID_ARGUMENT     the request is wrong: names field, value and limit
+    ├── NotLetIn
+    │   ├── Unauthenticated    UNAUTHENTICATED      who calls is not known, or not believed
+    │   └── PermissionDenied   PERMISSION_DENIED    who calls is known and may not do this
     ├── NotFound               NOT_FOUND            no such variant, or the embedding's handle has expired
     ├── NotInstalled           FAILED_PRECONDITION  a known variant whose weights or graphs are missing here
     ├── Overloaded             RESOURCE_EXHAUSTED   a queue or an answer would pass its bound
     ├── Infeasible             FAILED_PRECONDITION  what was asked for is beyond what is served, however idle
     ├── DeadlineExceeded       DEADLINE_EXCEEDED    the deadline passed before the work was started or done
+    │   └── SlowClient                              the client doesn't take its answer
     ├── Unavailable            UNAVAILABLE          draining, or the engine cannot serve now: retry elsewhere
     ├── WeightsError           FAILED_PRECONDITION  weights can't be had, or are not what they should be
     ├── CompileError           FAILED_PRECONDITION  a graph can't be exported, compiled or loaded here
@@ -40,6 +44,26 @@ class InvalidArgument(SamgateError):
         super().__init__(f"{field}: {problem}")
         self.field = field
         self.problem = problem
+
+
+class NotLetIn(SamgateError):
+    """The caller is not let in. ``reason`` is one word for machines; empty where there is none."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Unauthenticated(NotLetIn):
+    """The caller presents no token or certificate, or one that is not valid here."""
+
+    status = "UNAUTHENTICATED"
+
+
+class PermissionDenied(NotLetIn):
+    """The caller is known, and has no right to this."""
+
+    status = "PERMISSION_DENIED"
 
 
 class NotFound(SamgateError):
@@ -94,10 +118,23 @@ class DeadlineExceeded(SamgateError):
     status = "DEADLINE_EXCEEDED"
 
 
+class SlowClient(DeadlineExceeded):
+    """The client doesn't take its answer. It is not told: that would wait behind what it doesn't take."""
+
+
 class Unavailable(SamgateError):
-    """This server can't serve now but another, or this one later, can."""
+    """This server can't serve now but another, or this one later, can.
+
+    Args:
+        message: why, and what to do.
+        reason: one word for machines, such as ``draining``; empty where there is none.
+    """
 
     status = "UNAVAILABLE"
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class WeightsError(SamgateError):

@@ -65,8 +65,8 @@ def test_for_triton_the_way_through_its_container_is_told(capsys: pytest.Capture
     assert main(["compile", "mobilesam", "--target", "tensorrt"]) == 1
     told = capsys.readouterr().err
     assert "docker run --rm --gpus all" in told
-    assert "samgate-tensorrt compile mobilesam --target tensorrt --precision fp16" in told
-    assert "deploy/tensorrt/compile-job.yaml" in told
+    assert "samgate-triton-compile compile mobilesam --target tensorrt --precision fp16" in told
+    assert "deploy/helm/samgate" in told
 
 
 def test_a_folder_without_photographs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,6 @@ import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from samgate.api.v1 import segmentation_pb2 as pb
 from samgate.api.v1.segmentation_pb2_grpc import SegmentationStub
@@ -368,7 +367,7 @@ def test_a_click_does_not_wait_for_everything(stub: SegmentationStub, photo: byt
     assert ended.is_set()
 
 
-def test_variants_health_and_reflection(stub: SegmentationStub, channel: grpc.Channel) -> None:
+def test_variants_and_health(stub: SegmentationStub, channel: grpc.Channel) -> None:
     variant, *others = stub.ListVariants(pb.ListVariantsRequest(), timeout=10).variants
     assert (variant.name, variant.served, variant.is_default) == ("mobilesam", True, True)
     (point,) = variant.operating_points
@@ -382,7 +381,3 @@ def test_variants_health_and_reflection(stub: SegmentationStub, channel: grpc.Ch
     for service in ("", "samgate.v1.Segmentation"):
         status = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=10).status
         assert status == health_pb2.HealthCheckResponse.SERVING
-    reflection: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
-    asked = iter([reflection_pb2.ServerReflectionRequest(file_containing_symbol="samgate.v1.Segmentation")])
-    described = next(reflection.ServerReflectionInfo(asked, timeout=10))
-    assert described.file_descriptor_response.file_descriptor_proto

@@ -199,7 +199,7 @@ async def serving(folder: Path, detect: Boxes) -> AsyncIterator[AsyncClient]:
     profile = await load_profile(settings, models, lambda message: None)
     target = f"unix:{folder / 'socket'}"
     async with (
-        running(settings, models, profile, target, detect=detect, http=False),
+        running(settings, models, profile, target, detect=detect, doors=False),
         AsyncClient(target, retries=0) as client,
     ):
         yield client

@@ -40,7 +40,7 @@ def believed(large_s: float, small_s: float) -> DeviceProfile:
 async def serving(folder: Path, device: DeviceProfile) -> AsyncIterator[AsyncClient]:
     models = await asyncio.to_thread(load_models, SETTINGS, lambda message: None)
     target = f"unix:{folder / 'socket'}"
-    async with running(SETTINGS, models, device, target, http=False), AsyncClient(target, retries=0) as client:
+    async with running(SETTINGS, models, device, target, doors=False), AsyncClient(target, retries=0) as client:
         yield client
 
 

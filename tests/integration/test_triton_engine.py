@@ -19,8 +19,9 @@ from samgate.config import EngineSettings, Settings, TritonSettings
 from samgate.domain import Choose, FloatArray, Survivors, least_ious
 from samgate.engines.base import Decoded, Engine, Images, Prompts
 from samgate.engines.load import load_embedded, load_engine, own_server
+from samgate.engines.triton.discovery import endpoints, look_up, look_up_first
 from samgate.engines.triton.engine import TritonEngine
-from samgate.engines.triton.load import endpoints, is_here
+from samgate.engines.triton.servers import is_here
 from samgate.errors import CompileError, DeadlineExceeded, InvalidArgument, Unavailable
 from samgate.triton.server import TritonServer
 from samgate.variants.mobilesam import SPEC
@@ -259,8 +260,8 @@ def test_nobody_there_is_told_with_what_to_do() -> None:
 
 
 def test_endpoints_are_read_and_checked() -> None:
-    assert endpoints("a:1, b:2,a:1") == ["a:1", "b:2"]
-    for text in ("", " , ", "a", "a:", ":1", "a:b", "a:70000", "http://a:1"):
+    assert endpoints("a:1, b:2,a:1,dns:///c:3") == ["a:1", "b:2", "dns:///c:3"]
+    for text in ("", " , ", "a", "a:", ":1", "a:b", "a:70000", "http://a:1", "dns:///a", "dns:///:1", "dns:///a/b:1"):
         with pytest.raises(InvalidArgument, match=r"triton\.endpoints"):
             endpoints(text)
     assert [is_here(url) for url in ("localhost:1", "127.0.0.5:1", "[::1]:1", "10.0.0.1:1", "triton:1")] == [
@@ -270,3 +271,12 @@ def test_endpoints_are_read_and_checked() -> None:
         False,
         False,
     ]
+
+
+def test_names_are_looked_up() -> None:
+    found = look_up(["a:1", "dns:///localhost:8001", "127.0.0.1:8001"])
+    assert found[0] == "a:1"
+    assert "127.0.0.1:8001" in found
+    assert len(found) == len(set(found))
+    with pytest.raises(Unavailable, match=r"no address for dns:///nowhere\.invalid:1 after 0\.6 s"):
+        look_up_first(["dns:///nowhere.invalid:1"], 0.6, lambda message: None)

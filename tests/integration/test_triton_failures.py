@@ -22,6 +22,7 @@ from samgate.api.server import load_models, load_profile, running
 from samgate.client import AsyncClient
 from samgate.config import EngineSettings, Settings
 from samgate.engines.base import Images, Prompts
+from samgate.engines.triton import discovery, servers
 from samgate.engines.triton.engine import TritonEngine
 from samgate.engines.triton.region import SHARED_MEMORY
 from samgate.errors import SamgateError
@@ -104,6 +105,19 @@ class Load:
             assert time.monotonic() < until, self.outcomes
             await asyncio.sleep(0.1)
 
+    async def has_calls_at_once(self, calls: int, within_s: float = 20.0) -> None:
+        """Engine and scheduler know of servers for so many."""
+        until = time.monotonic() + within_s
+        while (self.engine.capacity.parallel_calls, self.instances) != (calls, calls):
+            assert time.monotonic() < until, (self.engine.capacity, self.instances)
+            await asyncio.sleep(0.05)
+
+    @property
+    def instances(self) -> int:
+        """That the scheduler reckons with."""
+        (device,) = self.gateway.scheduler.devices.values()
+        return device.profile.instances
+
     async def recovers(self, within_s: float = 30.0) -> None:
         """Calls are served again."""
         until = time.monotonic() + within_s
@@ -124,8 +138,8 @@ async def loaded(tmp_path: Path, *servers: TritonServer, **triton: object) -> As
     before = regions()
     models = await asyncio.to_thread(load_models, settings, lambda message: None)
     profile = await load_profile(settings, models, lambda message: None)
-    async with running(settings, models, profile, f"unix:{tmp_path / 'socket'}", http=False) as (server, _):
-        load = Load(server.gateway, server.target)
+    async with running(settings, models, profile, f"unix:{tmp_path / 'socket'}", doors=False) as ready:
+        load = Load(ready.server.gateway, ready.server.target)
         yield load
         engine = load.engine
         load.gateway.cache.clear()
@@ -184,6 +198,33 @@ async def test_a_killed_server_loses_nothing_that_another_can_serve(server: Trit
             await asyncio.sleep(4)
             second.process.kill()
             await load.recovers(within_s=0)
+
+
+async def test_servers_behind_a_name_come_and_go_and_nothing_is_lost(
+    server: TritonServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = [server.grpc]
+    monkeypatch.setattr(discovery, "look_up", lambda urls: list(there))
+    monkeypatch.setattr(servers, "_LOOK_UP_EVERY_S", 0.2)
+    with started() as second:
+        async with loaded(tmp_path, endpoints="dns:///triton:8001") as load:
+            alone = load.engine.capacity.parallel_calls
+
+            async def come_and_go() -> None:
+                there.append(second.grpc)
+                await load.has_calls_at_once(2 * alone)
+                there.append("127.0.0.1:9")  # one that isn't ready is not used
+                await asyncio.sleep(1)
+                there[:] = [second.grpc]
+                await load.has_calls_at_once(alone)
+                server.process.kill()
+                await load.answers(load.outcomes["ok"] + 8)
+                there.clear()  # no answer from the name service says nothing of the servers
+                await load.answers(load.outcomes["ok"] + 8)
+
+            await load.during(come_and_go)
+            assert set(load.outcomes) == {"ok"}
+    await asyncio.to_thread(server.restart)
 
 
 async def test_without_another_the_fallback_serves(server: TritonServer, tmp_path: Path) -> None:

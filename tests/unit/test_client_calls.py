@@ -18,6 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from samgate.api.v1 import segmentation_pb2 as pb
 from samgate.api.v1 import segmentation_pb2_grpc
 from samgate.client import AsyncClient, Client, Everything, EverythingSummary, Handle, Progress, prompt
+from samgate.client.failures import RetryPolicy
 from samgate.errors import (
     DeadlineExceeded,
     Infeasible,
@@ -244,6 +245,17 @@ def test_closing_ends_calls_of_other_threads(gateway: FakeGateway) -> None:
     timer = threading.Timer(0.1, client.close)
     timer.start()
     with pytest.raises(SamgateError, match=r"closed|CANCELLED"):
+        client.segment(b"x", points=[0, 0])
+    timer.join()
+
+
+def test_closing_ends_pauses_between_tries(gateway: FakeGateway) -> None:
+    gateway.script = [UNAVAILABLE] * 3
+    client = Client(gateway.target)
+    client._policy = RetryPolicy(first_s=0.5)
+    timer = threading.Timer(0.05, client.close)
+    timer.start()
+    with pytest.raises(SamgateError, match="closed"):
         client.segment(b"x", points=[0, 0])
     timer.join()
 

@@ -61,6 +61,12 @@ def test_codes_become_the_errors_they_were(code: grpc.StatusCode, kind: type[Sam
     assert str(error) == "why"
 
 
+def test_what_a_server_cancels_as_it_shuts_down_is_tried_again() -> None:
+    error = from_rpc_error(Failed(grpc.StatusCode.CANCELLED, "CANCELLED"))
+    assert isinstance(error, Unavailable)
+    assert Attempts(RetryPolicy(1), 10.0).pause_after(error) is not None
+
+
 def test_invalid_arguments_are_split_into_field_and_problem() -> None:
     code = grpc.StatusCode.INVALID_ARGUMENT
     error = from_rpc_error(Failed(code, "prompts[2].box: (1, 2): is empty"))

@@ -12,6 +12,7 @@ import pytest
 from samgate.api.calls import Calls, Context
 from samgate.api.metrics import Metrics
 from samgate.config import Settings
+from samgate.security.identity import Identities
 
 
 class StubContext:
@@ -38,11 +39,11 @@ class StubContext:
 
 
 async def test_who_asks_again_after_the_last_answer_is_refused_however_long_that_took() -> None:
-    calls = Calls(Settings(), Metrics())
+    calls = Calls(Settings(), Metrics(), Identities(Settings()))
     under_way = asyncio.Event()
 
     async def one(seconds: float, context: StubContext) -> None:
-        async with calls.answer("Segment", cast(Context, context)):
+        async with calls.answer("Segment", cast(Context, context), None):
             under_way.set()
             await asyncio.sleep(seconds)
 
@@ -63,7 +64,7 @@ async def test_who_asks_again_after_the_last_answer_is_refused_however_long_that
 
 
 async def test_what_is_left_at_the_end_is_told() -> None:
-    calls = Calls(Settings(), Metrics())
-    async with calls.answer("Segment", cast(Context, StubContext())):
+    calls = Calls(Settings(), Metrics(), Identities(Settings()))
+    async with calls.answer("Segment", cast(Context, StubContext()), None):
         assert not await calls.drain(0.05)
     assert await calls.drain(5.0)

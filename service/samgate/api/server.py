@@ -4,35 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2_grpc
 
+from samgate.api.admin import AdminServer
 from samgate.api.calls import Calls
+from samgate.api.gate import Gate
+from samgate.api.health import Health
 from samgate.api.http import HttpServer, Probes
-from samgate.api.interceptors import MalformedRequests
 from samgate.api.metrics import Metrics
 from samgate.api.servicer import Segmentation
 from samgate.api.v1 import segmentation_pb2 as pb
 from samgate.api.v1 import segmentation_pb2_grpc
-from samgate.config import Settings
-from samgate.engines.base import Detector
+from samgate.config import Limits, Settings
+from samgate.engines.base import Detector, Remote
 from samgate.engines.detector import load_detector
 from samgate.engines.load import load_engine
 from samgate.errors import InvalidArgument, Unavailable
 from samgate.logs import log
 from samgate.profiles.device import device_profile
 from samgate.scheduling.profile import DeviceProfile
+from samgate.security.exposure import check_exposure
+from samgate.security.identity import Identities
+from samgate.security.tls import ServerTls
 from samgate.serving.detection import detect_with
 from samgate.serving.everything import Detect
 from samgate.serving.gateway import Gateway
 from samgate.serving.models import Model
+from samgate.tracing import Tracer
+from samgate.tracing.load import load_tracer
 from samgate.variants import get_variant
 from samgate.variants.detectors import get_detector
 
@@ -40,7 +48,13 @@ logger = logging.getLogger("samgate.server")
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Segmentation"].full_name
 _BEAT_S = 1.0
+_LAG_BEATS = 15
+"""A scrape's interval or so: what the loop was late in between is seen."""
+_REFUSALS_S = 5.0
+"""On a busy machine even refusals take their time."""
+_LAST_S = 0.5
 _MAX_METADATA_BYTES = 16 * 1024
+_HANDSHAKE_S = 20
 
 
 def load_models(settings: Settings, report: Callable[[str], None]) -> list[Model]:
@@ -93,35 +107,75 @@ async def load_profile(settings: Settings, models: list[Model], report: Callable
     return replace(profile, instances=min(model.engine.capacity.parallel_calls for model in models))
 
 
+def channel_options(limits: Limits) -> tuple[tuple[str, int], ...]:
+    """What gRPC itself sees to: sizes, pings, connections."""
+    ages = {
+        "grpc.max_connection_age_ms": limits.connection_age_s,
+        "grpc.max_connection_idle_ms": limits.connection_idle_s,
+    }
+    return (
+        ("grpc.max_receive_message_length", limits.max_message_bytes),
+        ("grpc.max_send_message_length", limits.max_message_bytes + 1024 * 1024),
+        ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
+        # Between the two gRPC refuses at random; here it doesn't.
+        ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
+        # Images are compressed as they are, and a small message could unfold to any size.
+        ("grpc.compression_enabled_algorithms_bitset", 1),
+        ("grpc.max_concurrent_streams", limits.max_streams),
+        ("grpc.max_allowed_incoming_connections", limits.max_connections),
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_S * 1000),
+        ("grpc.so_reuseport", 0),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.max_connection_age_grace_ms", round(limits.max_deadline_s * 1000)),
+        *((name, round(seconds * 1000)) for name, seconds in ages.items() if seconds),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that serves, the port of its metrics and the target of its administration, if it has these."""
+
+    server: Server
+    http_port: int | None
+    admin_target: str | None
+
+
 class Server:
     """A gateway on a listening gRPC server. Make with :func:`running`."""
 
-    def __init__(self, settings: Settings, gateway: Gateway, metrics: Metrics, target: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        gateway: Gateway,
+        metrics: Metrics,
+        identities: Identities,
+        target: str,
+        tracer: Tracer | None = None,
+    ) -> None:
         self.gateway = gateway
         self.target = target
+        self.health = Health(SERVICE)
+        self.tls = ServerTls(settings.tls) if settings.tls.certificate else None
+        self.detector: Detector | None = None
+        """Whose servers' health is told beside the engines'."""
         self._settings = settings
-        self._calls = Calls(settings, metrics)
-        limit = settings.limits.max_message_bytes
-        self._server = grpc.aio.server(
-            interceptors=(MalformedRequests(),),
-            options=(
-                ("grpc.max_receive_message_length", limit),
-                ("grpc.max_send_message_length", limit + 1024 * 1024),
-                ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
-                ("grpc.so_reuseport", 0),
-                ("grpc.keepalive_time_ms", 60_000),
-                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-            ),
-        )
-        segmentation_pb2_grpc.add_SegmentationServicer_to_server(Segmentation(gateway, self._calls), self._server)
-        self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        self._metrics = metrics
+        self._draining = False
+        self._calls = Calls(settings, metrics, identities, tracer)
+        gate = Gate(SERVICE, self._calls, settings.limits)
+        self._server = grpc.aio.server(interceptors=(gate,), options=channel_options(settings.limits))
+        segmentation_pb2_grpc.add_SegmentationServicer_to_server(Segmentation(gateway), self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
 
     async def start(self) -> None:
         """Listen. Raises Unavailable when the address is taken."""
         try:
-            port = self._server.add_insecure_port(self.target)
+            if self.tls is not None:
+                port = self._server.add_secure_port(self.target, self.tls.credentials)
+            else:
+                port = self._server.add_insecure_port(self.target)
         except RuntimeError as error:
             raise Unavailable(f"gRPC can't listen on {self.target}: {error}; choose another --port") from error
         if not self.target.startswith("unix:"):
@@ -132,20 +186,30 @@ class Server:
     async def check_health(self) -> bool:
         """Ask the engines whether they are healthy, and let gRPC's health service say so; it stays NOT_SERVING once
         the server drains."""
-        healthy = all([await model.engine.healthy() for model in self.gateway.models.values()])
-        status = health_pb2.HealthCheckResponse
-        for service in ("", SERVICE):
-            await self._health.set(service, status.SERVING if healthy else status.NOT_SERVING)
+        health = await self.gateway.look_after_engines()
+        runners: list[object] = [*(model.engine for model in self.gateway.models.values()), self.detector]
+        self._metrics.sample(self.gateway, health, [one for one in runners if isinstance(one, Remote)])
+        if self.tls is not None:
+            self._metrics.tls_expiry.set(self.tls.expires.timestamp())
+        healthy = all(health.values())
+        self.health.serving = healthy and not self._draining
         return healthy
 
     async def drain(self) -> None:
-        """Health NOT_SERVING, new calls UNAVAILABLE, those under way finish or run into the drain's deadline."""
-        await self._health.enter_graceful_shutdown()
+        """Health NOT_SERVING, no new connections, new calls UNAVAILABLE; those under way finish or run into the drain's
+        deadline.
+
+        Clients are told at once to go elsewhere (GOAWAY). On a connection that stayed, whoever tries again would be
+        refused by this server until it has ended, and those who try again would keep it from ending.
+        """
+        self._draining, self.health.serving = True, False
+        leaving = asyncio.create_task(self._server.stop(grace=self._settings.drain_s + _REFUSALS_S))
         finished = await self._calls.drain(self._settings.drain_s)
         if not finished:
             log(logger, logging.WARNING, "drain timed out", calls_cancelled=self._calls.in_flight)
-        # Nothing is under way any more but refusals; on a busy machine even these take their time.
-        await self._server.stop(grace=5)
+        # Nothing is under way any more but refusals, and whoever watches the health of what has none any more.
+        await self._server.stop(grace=_LAST_S)
+        await leaving
         await self.gateway.close()
 
 
@@ -157,37 +221,59 @@ async def running(
     target: str,
     *,
     detect: Detect | None = None,
-    http: bool = True,
-) -> AsyncIterator[tuple[Server, int | None]]:
-    """A serving server inside the block, and the HTTP port if there is one; drained at its end.
-    ``detect`` finds objects, where a detector is served."""
+    detector: Detector | None = None,
+    doors: bool = True,
+) -> AsyncIterator[Running]:
+    """A serving server inside the block, drained at its end. ``detect`` finds objects, where a detector is served; of
+    ``detector`` metrics tell the servers' health. ``doors``: also the ports for metrics, probes and administration.
+
+    Raises InvalidArgument for a server that would be open to everybody, and for files of its that can't be used.
+    """
     # Masks are one thread's work each: OpenCV's own threads would fight with the engine's and with each other.
     cv2.setNumThreads(1)
+    identities = _identities(settings)
+    if not target.startswith("unix:") and (warning := check_exposure(settings)):
+        log(logger, logging.WARNING, warning)
     metrics, probes = Metrics(), Probes()
-    gateway = Gateway(settings, models, profile, metrics.observe_batch, detect)
+    tracer = load_tracer(settings.tracing, metrics.count_spans)
+    gateway = Gateway(settings, models, profile, metrics, detect, identities.weight)
     metrics.watch(gateway)
-    server = Server(settings, gateway, metrics, target)
-    door = HttpServer(settings.http_host, settings.http_port, metrics.registry, probes) if http else None
+    server = Server(settings, gateway, metrics, identities, target, tracer)
+    server.detector = detector
+    http = HttpServer(settings, metrics, probes) if doors else None
+    admin = AdminServer(settings, server.health, (SERVICE,)) if doors else None
     try:
+        if admin:
+            await admin.start()
         await server.start()
-        heart = asyncio.create_task(_beat(probes, server))
+        heart = asyncio.create_task(_beat(probes, server, metrics))
         probes.serving = True
         try:
-            yield server, door.port if door else None
+            yield Running(server, http.port if http else None, admin.target if admin else None)
         finally:
             probes.serving = False
             await server.drain()
             heart.cancel()
     finally:
-        if door:
-            await asyncio.to_thread(door.close)
+        await tracer.close()
+        if admin:
+            await admin.stop()
+        if http:
+            await asyncio.to_thread(http.close)
+
+
+def _identities(settings: Settings) -> Identities:
+    try:
+        return Identities(settings)
+    except OSError as error:
+        raise InvalidArgument("auth", f"can't read {error.filename}: {error.strerror}") from error
 
 
 async def serve_until(
     settings: Settings,
     models: list[Model],
     stop: asyncio.Event,
-    on_ready: Callable[[Server, int | None], None],
+    on_ready: Callable[[Running], None],
     report: Callable[[str], None],
     detector: Detector | None = None,
 ) -> None:
@@ -196,14 +282,18 @@ async def serve_until(
     target = f"{settings.host}:{settings.port}"
     async with (
         detecting(detector) as detect,
-        running(settings, models, profile, target, detect=detect) as (server, http_port),
+        running(settings, models, profile, target, detect=detect, detector=detector) as ready,
     ):
-        on_ready(server, http_port)
+        on_ready(ready)
         await stop.wait()
 
 
-async def _beat(probes: Probes, server: Server) -> None:
+async def _beat(probes: Probes, server: Server, metrics: Metrics) -> None:
+    lags: deque[float] = deque(maxlen=_LAG_BEATS)
     while True:
         probes.healthy = await server.check_health()
         probes.beat()
+        due = time.monotonic() + _BEAT_S
         await asyncio.sleep(_BEAT_S)
+        lags.append(max(0.0, time.monotonic() - due))
+        metrics.lag.set(max(lags))

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 from samgate.api import answers, validation
-from samgate.api.calls import Calls
+from samgate.api.calls import CURRENT
 from samgate.api.v1 import segmentation_pb2 as pb
 from samgate.api.v1 import segmentation_pb2_grpc as rpc
 from samgate.serving.everything import EverythingDone
@@ -16,52 +16,52 @@ from samgate.variants import VARIANTS
 
 
 class Segmentation(rpc.SegmentationServicer):
-    """Serves ``gateway``; ``calls`` admits, times and reports."""
+    """Serves ``gateway``. The gate (``api/gate.py``) has let the call in, and tells who asks and until when."""
 
-    def __init__(self, gateway: Gateway, calls: Calls) -> None:
+    def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._calls = calls
         self._limits = gateway.settings.limits
 
-    async def Segment(self, request: pb.SegmentRequest, context: Any) -> pb.SegmentResponse:
+    async def Segment(self, request: pb.SegmentRequest, _: Any) -> pb.SegmentResponse:
         """See the proto."""
-        async with self._calls.answer("Segment", context) as call:
-            wanted = validation.segment_call(request, self._limits, call)
-            results, call.trace = await self._gateway.segment(wanted)
-            return answers.segment_response(results, wanted.format, call.trace, call)
+        call = CURRENT.get()
+        wanted = validation.segment_call(request, self._limits, call)
+        call.priority = wanted.wish.priority
+        results, call.trace = await self._gateway.segment(wanted)
+        return answers.segment_response(results, wanted.format, call.trace, call)
 
     async def SegmentEverything(
-        self, request: pb.SegmentEverythingRequest, context: Any
+        self, request: pb.SegmentEverythingRequest, _: Any
     ) -> AsyncIterator[pb.SegmentEverythingResponse]:
         """See the proto."""
-        async with self._calls.answer("SegmentEverything", context) as call:
-            wanted = validation.everything_call(request, self._limits, call)
-            async with aclosing(self._gateway.everything(wanted)) as events:
-                async for event in events:
-                    if isinstance(event, EverythingDone):
-                        call.trace = event.trace
-                    yield answers.everything_response(event, wanted.format, call)
+        call = CURRENT.get()
+        wanted = validation.everything_call(request, self._limits, call)
+        async with aclosing(self._gateway.everything(wanted)) as events:
+            async for event in events:
+                if isinstance(event, EverythingDone):
+                    call.trace = event.trace
+                yield answers.everything_response(event, wanted.format, call)
 
-    async def Embed(self, request: pb.EmbedRequest, context: Any) -> pb.EmbedResponse:
+    async def Embed(self, request: pb.EmbedRequest, _: Any) -> pb.EmbedResponse:
         """See the proto."""
-        async with self._calls.answer("Embed", context) as call:
-            image, wish = validation.image_of(request.image), validation.wish_of(request, call)
-            call.trace = await self._gateway.embed(image, wish)
-            width, height = call.trace.size
-            return pb.EmbedResponse(
-                handle=call.trace.handle,
-                width=width,
-                height=height,
-                expires_in_s=self._gateway.settings.cache.ttl_s,
-                info=answers.info_message(call.trace, call),
-            )
+        call = CURRENT.get()
+        image, wish = validation.image_of(request.image), validation.wish_of(request, call)
+        call.priority = wish.priority
+        call.trace = await self._gateway.embed(image, wish)
+        width, height = call.trace.size
+        return pb.EmbedResponse(
+            handle=call.trace.handle,
+            width=width,
+            height=height,
+            expires_in_s=self._gateway.settings.cache.ttl_s,
+            info=answers.info_message(call.trace, call),
+        )
 
-    async def ListVariants(self, _: pb.ListVariantsRequest, context: Any) -> pb.ListVariantsResponse:
+    async def ListVariants(self, _: pb.ListVariantsRequest, __: Any) -> pb.ListVariantsResponse:
         """See the proto."""
-        async with self._calls.answer("ListVariants", context):
-            return pb.ListVariantsResponse(
-                variants=[
-                    answers.variant_message(spec, self._gateway.models.values(), self._gateway.profile)
-                    for spec in VARIANTS.values()
-                ]
-            )
+        return pb.ListVariantsResponse(
+            variants=[
+                answers.variant_message(spec, self._gateway.models.values(), self._gateway.profile)
+                for spec in VARIANTS.values()
+            ]
+        )

@@ -70,7 +70,8 @@ class _Enum(Protocol):
 
 
 class Asked(Protocol):
-    """When a call came, when its answer is due (on :func:`time.monotonic`'s clock), and who made it."""
+    """When a call came, when its answer is due (on :func:`time.monotonic`'s clock), who made it, and the class that its
+    work has at best."""
 
     @property
     def started(self) -> float: ...
@@ -80,6 +81,9 @@ class Asked(Protocol):
 
     @property
     def client(self) -> str: ...
+
+    @property
+    def at_best(self) -> Priority: ...
 
 
 def segment_call(request: pb.SegmentRequest, limits: Limits, asked: Asked) -> SegmentCall:
@@ -137,6 +141,7 @@ def wish_of(request: pb.SegmentRequest | pb.EmbedRequest | pb.SegmentEverythingR
     priority = Priority.BULK
     if not isinstance(request, pb.SegmentEverythingRequest):
         priority = _known("priority", request.priority, _PRIORITIES, pb.Priority)
+    priority = max(priority, asked.at_best)
     return Wish(asked.started, asked.deadline, variant_of(request.variant), accuracy, priority, asked.client)
 
 

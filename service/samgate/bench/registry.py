@@ -13,6 +13,7 @@ from samgate.bench.overload import overload
 from samgate.bench.report import Result
 from samgate.bench.segevery import segevery
 from samgate.bench.slo import slo
+from samgate.bench.tracing import traces
 from samgate.bench.triton import triton
 from samgate.bench.warm import warm
 from samgate.bench.yielding import yielding
@@ -24,6 +25,7 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "memory": memory,
     "triton": triton,
     "decisions": decisions,
+    "tracing": traces,
     "yielding": yielding,
     "segevery": segevery,
     "slo": slo,

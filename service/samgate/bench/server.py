@@ -39,7 +39,7 @@ def serving(context: Context, environment: Mapping[str, str] | None = None) -> I
         BenchmarkError: it doesn't start; the message ends with the last lines of its log.
     """
     target = f"127.0.0.1:{_free_port()}"
-    command = [sys.executable, "-m", "samgate.cli.main", "serve", "--http-port", "0"]
+    command = [sys.executable, "-m", "samgate.cli.main", "serve", "--http-port", "0", "--admin-port", "0"]
     command += ["--port", target.rpartition(":")[2]]
     command += ["--variants", context.variant, "--precision", context.precision, "--engine", context.engine]
     command += ["--threads", str(context.all_threads)]

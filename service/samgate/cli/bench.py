@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from samgate.bench.report import Result
 
 REPORT = Path("docs/benchmarks.md")
-NAMES = ("cold", "overhead", "warm", "memory", "triton", "decisions", "yielding", "segevery", "slo", "overload")
+NAMES = (
+    *("cold", "overhead", "warm", "memory", "triton", "decisions", "tracing"),
+    *("yielding", "segevery", "slo", "overload"),
+)
 
 _DESCRIPTION = """\
 Measure the service against upstream's code and against its own engine, and write a report. Every benchmark starts a
@@ -34,6 +37,7 @@ The exit status is 1 when a floor is missed, unless --quick.
   memory    resident memory over 500 requests
   triton    calls and requests on a Triton of its own, by shared memory and gRPC, next to the embedded engine
   decisions what the scheduler's decisions cost, by how much is queued
+  tracing   what traces cost a call: off, of a hundredth of the calls, of all
   yielding  a click beside a running SegmentEverything
   segevery  SegmentEverything against upstream's mask generator: recall (with --dataset) and speed (an hour)
   slo       deadlines under load: all policies, measured and simulated (half an hour)

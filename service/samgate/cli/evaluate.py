@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from samgate.cli import servers
 from samgate.cli.files import write_json
 from samgate.cli.output import number, whole_number
 from samgate.config import settings_from
@@ -50,6 +51,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--min-area", type=float, metavar="PIXELS", help="skip smaller objects (default 1024; with --segevery 0)"
     )
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON to FILE; only that with '-'")
+    servers.add_flags(parser)
     everything = parser.add_argument_group("SegmentEverything")
     everything.add_argument(
         "--segevery",
@@ -90,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
 
     images = load_dataset(options.dataset, _MIN_AREA if options.min_area is None else options.min_area, options.limit)
     with _target(options) as target:
-        summary = summarise(_evaluate(target, images, options.variant))
+        summary = summarise(_evaluate(options, target, images))
     if options.json:
         write_json(options.json, summary)
     if options.json != "-":
@@ -110,17 +112,19 @@ def _run_everything(options: argparse.Namespace) -> int:
     return 0
 
 
-def _evaluate(target: str, images: list[Any], variant: str) -> Any:
+def _evaluate(options: argparse.Namespace, target: str, images: list[Any]) -> Any:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from samgate.client import Client
     from samgate.evaluation.runner import evaluate
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Client(target) as client, Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with (
+        servers.access(options).client(target) as client,
+        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+    ):
         task = progress.add_task("images", total=len(images))
-        return evaluate(client, images, variant, lambda: progress.advance(task))
+        return evaluate(client, images, options.variant, lambda: progress.advance(task))
 
 
 @contextmanager

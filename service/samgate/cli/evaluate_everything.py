@@ -9,9 +9,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from samgate.cli import servers
 from samgate.cli.files import write_bytes, write_json
 from samgate.cli.output import write_image
-from samgate.client import Client
 from samgate.config import settings_from
 from samgate.domain import UInt8Array
 from samgate.errors import SamgateError
@@ -33,7 +33,10 @@ def evaluate_and_show(
     pictures = _Pictures(options.pictures, images[:PICTURED], strategies) if options.pictures else None
     scored: list[Scored] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Client(target) as client, Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with (
+        servers.access(options).client(target) as client,
+        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+    ):
         task = progress.add_task("calls", total=len(images) * len(strategies))
         for one in evaluate_everything(client, images, strategies, options.variant):
             scored.append(one)

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from samgate.cli import servers
 from samgate.cli.files import write_json
 from samgate.cli.output import SLO_SCALE, number, whole_number
 from samgate.errors import SamgateError
@@ -47,6 +48,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--seed", metavar="N", type=whole_number("--seed", least=0), default=0, help="default 0")
     parser.add_argument("--salt", default="", help="any text: another makes all images new to the server")
     parser.add_argument("--label", default="load", help="what to call this run in the table")
+    servers.add_flags(parser)
     parser.add_argument("--json", metavar="FILE", help="write every request's outcome to FILE; '-' is standard output")
     parser.set_defaults(run=run)
 
@@ -65,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     workload = read_workload(options.workload)
     if options.slo_scale is not None:
         workload = replace(workload, slo_scale=options.slo_scale)
-    photos = _photos(options.images, options.seed)
+    photos, access = _photos(options.images, options.seed), servers.access(options)
     console = Console(stderr=True)
     columns = (TextColumn("sending"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     found: list[Measured] = []
@@ -83,6 +85,8 @@ def run(options: argparse.Namespace) -> int:
                     duration_s=options.duration,
                     salt=options.salt.encode(),
                     policy=options.label,
+                    credentials=access.credentials,
+                    token=access.token,
                     progress=lambda share: bar.update(task, completed=share),
                 )
             )

@@ -20,6 +20,8 @@ from samgate.cli import (
     segment,
     serve,
     simulate,
+    token,
+    top,
     triton,
     weights,
 )
@@ -50,6 +52,8 @@ def build_parser() -> argparse.ArgumentParser:
     load.add_parser(commands)
     repository.add_parser(commands)
     triton.add_parser(commands)
+    token.add_parser(commands)
+    top.add_parser(commands)
     return parser
 
 

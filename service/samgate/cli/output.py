@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
+from samgate.cli import servers
 from samgate.cli.files import write_bytes
 from samgate.client import AnswerInfo, Client, Mask, Prompt
 from samgate.config import settings_from
@@ -52,6 +53,7 @@ def add_common(parser: argparse.ArgumentParser, timeout_s: float) -> None:
     parser.add_argument(
         "--json", metavar="FILE", help="figures (boxes, predicted IoUs, timings …) as JSON; '-' is standard output"
     )
+    servers.add_flags(parser)
 
 
 def number(name: str, *, above: float | None = None, least: float | None = None) -> Callable[[str], float]:
@@ -109,7 +111,7 @@ def human_console(args: argparse.Namespace) -> Console:
 def connected(args: argparse.Namespace) -> Iterator[Client]:
     """A client of the server that ``args`` name, or of a gateway inside this process."""
     if args.server:
-        with Client(args.server, timeout_s=args.timeout) as client:
+        with servers.access(args).client(args.server, args.timeout) as client:
             yield client
         return
     # Imported here so that calls to a server don't load an engine.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from samgate.config import Settings, settings_from
 
 if TYPE_CHECKING:
-    from samgate.api.server import Server
+    from samgate.api.server import Running
     from samgate.engines.base import Detector
     from samgate.serving.models import Model
 
@@ -34,6 +34,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--port", type=int, help="gRPC port, 0 for a free one (default 50051)")
     parser.add_argument("--http-host", help="address for /metrics, /healthz and /readyz (default 127.0.0.1)")
     parser.add_argument("--http-port", type=int, help="their port, 0 for a free one (default 8080)")
+    parser.add_argument("--admin-host", help="address for health without TLS and for reflection (default 127.0.0.1)")
+    parser.add_argument("--admin-port", type=int, help="their port, 0 for a free one (default 50052)")
+    parser.add_argument("--tls-certificate", metavar="FILE", help="PEM certificates; read again when they change")
+    parser.add_argument("--tls-key", metavar="FILE", help="their key, PEM")
+    parser.add_argument("--tls-client-ca", metavar="FILE", help="clients need a certificate of one of these roots")
+    parser.add_argument("--auth-clients", metavar="FILE", help="who may call: YAML, see `samgate token create --help`")
+    parser.add_argument(
+        "--anonymous", action="store_const", const=True, help="listen beyond loopback though nobody is asked who calls"
+    )
     parser.add_argument(
         "--variants",
         metavar="NAME[:PRECISION],…",
@@ -70,6 +79,7 @@ def run(options: argparse.Namespace) -> int:
     from samgate import logs, loop
     from samgate.api.server import load_detector_of, load_models, serve_until
     from samgate.engines.load import own_server
+    from samgate.security.exposure import check_exposure
 
     settings = settings_from(
         overrides={
@@ -77,6 +87,13 @@ def run(options: argparse.Namespace) -> int:
             "port": options.port,
             "http_host": options.http_host,
             "http_port": options.http_port,
+            "admin.host": options.admin_host,
+            "admin.port": options.admin_port,
+            "tls.certificate": options.tls_certificate,
+            "tls.key": options.tls_key,
+            "tls.client_ca": options.tls_client_ca,
+            "auth.clients": options.auth_clients,
+            "auth.anonymous": options.anonymous,
             "variants": options.variants,
             "detector": options.detector,
             "engine.name": options.engine,
@@ -91,6 +108,7 @@ def run(options: argparse.Namespace) -> int:
         }
     )
     logs.configure(settings.log_level, settings.log_format)
+    check_exposure(settings)  # before anything that takes long
     if options.pull:
         _pull(settings)
 
@@ -121,13 +139,15 @@ def _report(message: str) -> None:
     print(f"samgate: {message} …", file=sys.stderr, flush=True)
 
 
-def _announce(server: Server, http_port: int | None) -> None:
-    models = server.gateway.models.values()
+def _announce(ready: Running) -> None:
+    server = ready.server
+    settings, models = server.gateway.settings, server.gateway.models.values()
     served = ", ".join(f"{model.spec.name} ({model.engine.precision}, {model.engine.name})" for model in models)
     command = os.path.relpath(sys.argv[0]) if os.sep in sys.argv[0] else "samgate"
-    host = server.gateway.settings.http_host
+    known = " --ca CA.pem" if settings.tls.certificate else ""
     print(
-        f"samgate ready: {served} on {server.target}, metrics on http://{host}:{http_port}/metrics"
-        f" – now try: {command} segment PHOTO.jpg --point 500,375 -o mask.png --server {server.target}",
+        f"samgate ready: {served} on {server.target}, metrics on http://{settings.http_host}:{ready.http_port}/metrics,"
+        f" health on {ready.admin_target}"
+        f" – now try: {command} segment PHOTO.jpg --point 500,375 -o mask.png --server {server.target}{known}",
         flush=True,
     )

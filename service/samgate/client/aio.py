@@ -48,8 +48,10 @@ class AsyncClient:
         timeout_s: float | None = None,
         retries: int = 4,
         credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
     ) -> None:
         self.target = target
+        self._metadata = channel.metadata_of(target, token, credentials)
         self._timeout_s, self._policy, self._credentials = timeout_s, RetryPolicy(retries), credentials
         self._opened: grpc.aio.Channel | None = None
         self._closed = False
@@ -194,7 +196,7 @@ class AsyncClient:
         attempts = self._attempts(timeout_s, channel.DEFAULT_EVERYTHING_TIMEOUT_S)
         request = await asyncio.to_thread(ask)
         while True:
-            call = self._stub().SegmentEverything(request, timeout=attempts.remaining_s())
+            call = self._stub().SegmentEverything(request, timeout=attempts.remaining_s(), metadata=self._metadata)
             begun = False
             try:
                 async for answer in call:
@@ -205,7 +207,7 @@ class AsyncClient:
                 # What was delivered can't be taken back, so that only calls without an answer yet are tried again.
                 if begun:
                     raise from_rpc_error(error) from error
-                await _pause_or_raise(attempts, error)
+                await self._pause_or_raise(attempts, error)
             finally:
                 call.cancel()
 
@@ -214,14 +216,17 @@ class AsyncClient:
     ) -> Answer:
         while True:
             try:
-                return await method(request, timeout=attempts.remaining_s())
+                return await method(request, timeout=attempts.remaining_s(), metadata=self._metadata)
             except grpc.aio.AioRpcError as error:
-                await _pause_or_raise(attempts, error)
+                await self._pause_or_raise(attempts, error)
 
-
-async def _pause_or_raise(attempts: Attempts, error: grpc.aio.AioRpcError) -> None:
-    failure = from_rpc_error(error)
-    pause = attempts.pause_after(failure)
-    if pause is None:
-        raise attempts.last_word(failure) from error
-    await asyncio.sleep(pause)
+    async def _pause_or_raise(self, attempts: Attempts, error: grpc.aio.AioRpcError) -> None:
+        if self._closed:
+            raise SamgateError("the client was closed during the call") from error
+        failure = from_rpc_error(error)
+        pause = attempts.pause_after(failure)
+        if pause is None:
+            raise attempts.last_word(failure) from error
+        await asyncio.sleep(pause)
+        # Which tells if the client was closed meanwhile.
+        self._channel()

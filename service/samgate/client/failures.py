@@ -17,7 +17,9 @@ from samgate.errors import (
     NotFound,
     NotInstalled,
     Overloaded,
+    PermissionDenied,
     SamgateError,
+    Unauthenticated,
     Unavailable,
 )
 
@@ -58,6 +60,14 @@ def from_rpc_error(error: grpc.RpcError) -> SamgateError:
             return DeadlineExceeded("the deadline passed before the server answered" if local else message)
         case grpc.StatusCode.UNAVAILABLE:
             return Unavailable(message)
+        case grpc.StatusCode.CANCELLED:
+            # Not by us: that raises another error. A call that reaches a server in the moment in which it is told to
+            # stop ends so.
+            return Unavailable(f"the server has cancelled the call, as it does when it shuts down: {message}")
+        case grpc.StatusCode.UNAUTHENTICATED:
+            return Unauthenticated(message)
+        case grpc.StatusCode.PERMISSION_DENIED:
+            return PermissionDenied(message)
         case code:
             return SamgateError(f"{code.name}: {message}")
 

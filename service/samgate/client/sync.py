@@ -45,6 +45,7 @@ class Client:
             :meth:`everything` 300 s).
         retries: most tries after the first; 0 switches retrying off.
         credentials: for TLS; without, the connection is not encrypted.
+        token: bearer token for a server that asks who calls. Without TLS it is sent to this machine only.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class Client:
         timeout_s: float | None = None,
         retries: int = 4,
         credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
     ) -> None:
         self.target = target
+        self._metadata = channel.metadata_of(target, token, credentials)
         self._timeout_s, self._policy, self._credentials = timeout_s, RetryPolicy(retries), credentials
         self._lock = threading.Lock()
         self._opened: grpc.Channel | None = None
@@ -219,11 +222,11 @@ class Client:
     ) -> Answer:
         attempts = self._attempts(timeout_s)
         while True:
-            call = method.future(request, timeout=attempts.remaining_s())
+            call = method.future(request, timeout=attempts.remaining_s(), metadata=self._metadata)
             try:
                 return call.result()
             except grpc.RpcError as error:
-                _pause_or_raise(attempts, error)
+                self._pause_or_raise(attempts, error)
             except grpc.FutureCancelledError as error:
                 raise SamgateError("the client was closed during the call") from error
             finally:
@@ -241,7 +244,7 @@ class Client:
     ) -> Generator[list[EverythingEvent], None, None]:
         attempts = self._attempts(timeout_s, channel.DEFAULT_EVERYTHING_TIMEOUT_S)
         while True:
-            call = self._stub().SegmentEverything(request, timeout=attempts.remaining_s())
+            call = self._stub().SegmentEverything(request, timeout=attempts.remaining_s(), metadata=self._metadata)
             begun = False
             try:
                 for answer in call:
@@ -252,14 +255,17 @@ class Client:
                 # What was delivered can't be taken back, so that only calls without an answer yet are tried again.
                 if begun:
                     raise from_rpc_error(error) from error
-                _pause_or_raise(attempts, error)
+                self._pause_or_raise(attempts, error)
             finally:
                 call.cancel()
 
-
-def _pause_or_raise(attempts: Attempts, error: grpc.RpcError) -> None:
-    failure = from_rpc_error(error)
-    pause = attempts.pause_after(failure)
-    if pause is None:
-        raise attempts.last_word(failure) from error
-    time.sleep(pause)
+    def _pause_or_raise(self, attempts: Attempts, error: grpc.RpcError) -> None:
+        if self._closed:
+            raise SamgateError("the client was closed during the call") from error
+        failure = from_rpc_error(error)
+        pause = attempts.pause_after(failure)
+        if pause is None:
+            raise attempts.last_word(failure) from error
+        time.sleep(pause)
+        # Which tells if the client was closed meanwhile.
+        self._channel()

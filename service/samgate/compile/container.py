@@ -1,7 +1,7 @@
 """How TensorRT plans for Triton are made where no GPU is: in NVIDIA's Triton container, elsewhere.
 
-A plan runs on the very TensorRT that built it, so the image in ``deploy/tensorrt`` is the server's own, with samgate
-and the Python module of the TensorRT that is in it.
+A plan runs on the very TensorRT that built it, so the image is the server's own, with samgate and the Python
+module of the TensorRT that is in it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from samgate.variants.spec import VariantSpec
 TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:25.12-py3"
 """The first choice for serving, too. Before 24.12 the containers had Python 3.10, which samgate doesn't run on."""
 
-IMAGE = "samgate-tensorrt"
-JOB = "deploy/tensorrt/compile-job.yaml"
+DOCKERFILE = "deploy/docker/triton.Dockerfile"
+IMAGE = "samgate-triton-compile"
+CHART = "deploy/helm/samgate"
+"""Its Job does the same on Kubernetes."""
 
 
 def commands(spec: VariantSpec | DetectorSpec, precision: str) -> str:
@@ -24,7 +26,7 @@ def commands(spec: VariantSpec | DetectorSpec, precision: str) -> str:
     run = f"docker run --rm --gpus all -v samgate:/var/lib/samgate{mounts} {IMAGE}"
     return "\n".join(
         (
-            f"docker build --file deploy/tensorrt/Dockerfile --tag {IMAGE} .",
+            f"docker build --file {DOCKERFILE} --target compile --tag {IMAGE} .",
             f"{run} pull {spec.name}",
             f"{run} compile {spec.name} --target tensorrt --precision {precision}{options}",
         )

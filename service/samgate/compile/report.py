@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from samgate.compile.artifacts import Artifact
-from samgate.compile.container import JOB, TRITON_IMAGE, commands
+from samgate.compile.container import CHART, TRITON_IMAGE, commands
 from samgate.compile.manifest import CompiledFile, Manifest
 from samgate.variants.spec import VariantSpec
 
@@ -77,9 +77,9 @@ def tensorrt_page(spec: VariantSpec, artifacts: Sequence[Artifact], command: str
             commands(spec, manifests[0].precision),
             "```",
             "",
-            f"[`{JOB}`](../{JOB}) does it on Kubernetes and fills a model repository. None of this has",
-            "run: there was no GPU and no container engine. The code is that which drives parser, profiles and builder",
-            "above.",
+            f"The Job of the chart [`{CHART}`](../{CHART}) does it on Kubernetes and fills a model store",
+            "([deploy.md](deploy.md)). None of this has run: there was no GPU and no container engine. The code is",
+            "that which drives parser, profiles and builder above.",
             "",
         )
     )

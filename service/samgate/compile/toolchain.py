@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
-from samgate.compile.container import JOB, commands
+from samgate.compile.container import CHART, commands
 from samgate.compile.targets import Target
 from samgate.compile.tensorrt import gpu_capability, known_capabilities, load_module, sm
 from samgate.errors import CompileError, InvalidArgument
@@ -50,7 +50,7 @@ def find_toolchain(
         raise CompileError(
             f"{target.name} plans are built on a GPU of the kind that will serve, with the TensorRT of the server; "
             f"{missing} is missing here. On such a machine, in a checkout of samgate:\n{commands(spec, precision)}\n"
-            f"On Kubernetes: {JOB}"
+            f"On Kubernetes: the chart {CHART} with modelStore.mode pvc or objectStorage"
         )
     wanted = tuple(capabilities) or ((here,) if here else ())
     if not wanted:

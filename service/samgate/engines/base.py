@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from samgate.domain import Choose, FloatArray, IntArray, Survivors, UInt8Array
 from samgate.variants.detectors import DetectorSpec
@@ -58,6 +58,23 @@ class Capacity:
     parallel_calls: int
     together: int = 1
     lanes: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ServerHealth:
+    """Whether ``model`` is believed to run on the server at ``url``."""
+
+    url: str
+    model: str
+    healthy: bool
+
+
+@runtime_checkable
+class Remote(Protocol):
+    """What runs on servers."""
+
+    def servers(self) -> list[ServerHealth]:
+        """What is believed of each model on each of them, as far as they were called."""
 
 
 class Detector(Protocol):

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import openvino as ov
 from numpy.typing import NDArray
 
-from samgate.engines.cpu import cpu_info, usable_cores
+from samgate.engines.cpu import allowed_cores, cpu_info
 from samgate.engines.embedded import Graph
+from samgate.engines.quiet_openvino import ov
 from samgate.errors import CompileError
 from samgate.weights.home import atomic_write_bytes, file_lock, home_folder, sha256_file
 
@@ -46,7 +46,7 @@ def _compiled(path: Path, precision: str, threads: int, streams: int, size: int 
         "NUM_STREAMS": streams,
         "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
         # OpenVINO pins to the first cores: engines that have some of the cores each would all be on the same ones.
-        "ENABLE_CPU_PINNING": threads >= usable_cores(),
+        "ENABLE_CPU_PINNING": threads >= allowed_cores(),
     }
     blob = home_folder("blobs") / f"{path.stem}-{precision}-{_fingerprint(path, options, size)}.blob"
     try:

@@ -14,6 +14,7 @@ import grpc.aio
 
 from samgate.api.v1 import segmentation_pb2 as pb
 from samgate.api.v1.segmentation_pb2_grpc import SegmentationStub
+from samgate.client import channel
 from samgate.load.requests import Photo, Requests
 from samgate.load.wire import CHANNEL_OPTIONS, CLIENT_HEADER, answered, failed, timeout_s
 from samgate.simulation.arrival import Arrival
@@ -45,6 +46,8 @@ async def send(
     duration_s: float | None = None,
     salt: bytes = b"",
     policy: str = "",
+    credentials: grpc.ChannelCredentials | None = None,
+    token: str | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Measured:
     """Send ``workload`` to the gateway at ``target``: latency counts from the time a request was scheduled for, and the
@@ -53,8 +56,9 @@ async def send(
     run = Run(policy, workload.rate if rate is None else rate, workload.warmup_s, end_s)
     measured = Measured(run)
     made = Requests(photos, seed, salt)
-    channels = [grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS) for _ in range(_CHANNELS)]
-    stubs: list[Any] = [SegmentationStub(channel) for channel in channels]
+    metadata = channel.metadata_of(target, token, credentials)
+    channels = [_channel(target, credentials) for _ in range(_CHANNELS)]
+    stubs: list[Any] = [SegmentationStub(opened) for opened in channels]
     planned = list(arrivals(workload, seed, rate, end_s))
     calls: set[asyncio.Task[None]] = set()
     # Pauses of the collector would count as the server's.
@@ -65,10 +69,10 @@ async def send(
     async def one(number: int, arrival: Arrival) -> None:
         lag = time.perf_counter() - start - arrival.at_s
         measured.lag_s.append(lag)
-        outcome = await _ask(stubs[number % _CHANNELS], made, arrival, start, measured)
+        outcome = await _ask(stubs[number % _CHANNELS], made, arrival, start, measured, metadata)
         run.outcomes.append(outcome)
 
-    probing = asyncio.create_task(_probe(stubs[0], made, measured))
+    probing = asyncio.create_task(_probe(stubs[0], made, measured, metadata))
     try:
         for number, arrival in enumerate(planned):
             wait = start + arrival.at_s - time.perf_counter()
@@ -82,15 +86,23 @@ async def send(
             await asyncio.wait(calls)
     finally:
         probing.cancel()
-        for channel in channels:
-            await channel.close()
+        for one_of_them in channels:
+            await one_of_them.close()
     run.outcomes.sort(key=lambda outcome: outcome.arrival.at_s)
     return measured
 
 
-async def _ask(stub: Any, made: Requests, arrival: Arrival, start: float, measured: Measured) -> Outcome:
+def _channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+    return grpc.aio.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
+
+
+async def _ask(
+    stub: Any, made: Requests, arrival: Arrival, start: float, measured: Measured, metadata: channel.Metadata
+) -> Outcome:
     sent = time.perf_counter()
-    options = {"timeout": timeout_s(arrival, sent - start), "metadata": ((CLIENT_HEADER, arrival.client),)}
+    options = {"timeout": timeout_s(arrival, sent - start), "metadata": ((CLIENT_HEADER, arrival.client), *metadata)}
     try:
         if arrival.everything:
             info = await _everything(stub.SegmentEverything(made.everything(arrival), **options))
@@ -113,7 +125,7 @@ async def _everything(call: Any) -> pb.AnswerInfo:
     return info
 
 
-async def _probe(stub: Any, made: Requests, measured: Measured) -> None:
+async def _probe(stub: Any, made: Requests, measured: Measured, metadata: channel.Metadata) -> None:
     """Asks for a variant that doesn't exist: the way there and back, with an image, and nothing else."""
     number = 0
     while True:
@@ -123,6 +135,6 @@ async def _probe(stub: Any, made: Requests, measured: Measured) -> None:
         request.variant = "none"
         started = time.perf_counter()
         try:
-            await stub.Segment(request, timeout=10.0)
+            await stub.Segment(request, timeout=10.0, metadata=metadata)
         except grpc.aio.AioRpcError:
             measured.probes_s.append(time.perf_counter() - started)

@@ -90,8 +90,8 @@ def graphs_identity(spec: VariantSpec, engine: Engine) -> str:
 
 
 def _triton(endpoints: str) -> str:
-    from samgate.engines.triton.load import endpoints as addresses
-    from samgate.engines.triton.load import is_here
+    from samgate.engines.triton.discovery import endpoints as addresses
+    from samgate.engines.triton.servers import is_here
 
     urls = addresses(endpoints) if endpoints else []
     return "on this machine" if all(map(is_here, urls)) else ",".join(sorted(urls))

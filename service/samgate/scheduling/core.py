@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
@@ -37,6 +37,7 @@ class Options:
     ``yield_s``: the longest that a chunk of SegEvery may hold a device before interactive work gets its turn.
     ``least_price``: see :class:`~samgate.scheduling.learning.LoadPrice`.
     ``overloaded``: the load above which the policy ``infaas`` avoids a device.
+    ``weight``: a client's share in multiples of the others'; may change at any time.
     """
 
     policy: Policy = POLICIES["samgate"]
@@ -45,7 +46,7 @@ class Options:
     yield_s: float = 0.04
     least_price: float = 0.05
     overloaded: float = 0.8
-    weights: Mapping[str, float] = field(default_factory=dict)
+    weight: Callable[[str], float] = lambda client: 1.0
 
 
 class Scheduler:
@@ -62,7 +63,7 @@ class Scheduler:
         points = [point for device in self.devices.values() for point in device.points.values()]
         self.price = LoadPrice(now, price_scale(points), self.options.least_price)
         self.budget = EncodeBudget(now)
-        self.shares = FairShares(now, self.options.weights)
+        self.shares = FairShares(now, self.options.weight)
         self.limit = ConcurrencyLimit(self.options.max_requests)
         self.open = 0
         self._instances = sum(device.profile.instances for device in self.devices.values())
@@ -74,9 +75,19 @@ class Scheduler:
             name: Costs(device.points.values(), self._batcher.chunks) for name, device in self.devices.items()
         }
 
+    def resize(self, device: str, instances: int) -> None:
+        """``device`` runs so many calls of each stage at once from now on: servers have come or gone."""
+        if self.devices[device].profile.instances != instances:
+            self.devices[device].resize(instances)
+            self._instances = sum(one.profile.instances for one in self.devices.values())
+
     def chunk(self, point: OperatingPoint, priority: Priority) -> int:
         """The most prompts of one request in one piece of decoder work."""
         return self._batcher.chunk(point, priority)
+
+    def margin(self, point: str, encodes: bool, now: float) -> float:
+        """ε of the operating point ``point``, in seconds: of requests whose image is new, or held."""
+        return self._lateness.margin(point, encodes, False, now)
 
     def admit(self, request: Request, now: float) -> Ticket | Refusal:
         """Who answers ``request``, or why nobody does. Costs the same however much is queued."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -84,6 +84,11 @@ class Device:
         self._faded = now
         self._capacity: tuple[float, NDArray[np.float64], NDArray[np.float64]] | None = None
         self._now = now
+
+    def resize(self, instances: int) -> None:
+        """From now on it runs so many calls of each stage at once; those under way go on."""
+        self.profile = replace(self.profile, instances=instances)
+        self._capacity = None
 
     def pace(self, stage: Stage, now: float) -> float:
         """How many times its profile's time a call of ``stage`` takes lately; 1 when it keeps to it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from samgate.scheduling.learning import Decaying
@@ -30,11 +30,11 @@ class FairShares:
     its deadline: its weight's part among the clients of the last seconds, or what the others leave, if that is more.
 
     Args:
-        weights: by client; 1 for those not named.
+        weight: of a client, asked when it turns up.
     """
 
-    def __init__(self, now: float, weights: Mapping[str, float] | None = None) -> None:
-        self._weights = dict(weights or {})
+    def __init__(self, now: float, weight: Callable[[str], float] = lambda client: 1.0) -> None:
+        self._weight_of = weight
         self._clients: OrderedDict[str, _Client] = OrderedDict()
         self._weight = 0.0
         self._asked = Decaying(_ACTIVE_S, now)
@@ -43,7 +43,7 @@ class FairShares:
         """``client`` asked for ``share_s`` seconds of all devices together."""
         known = self._clients.get(client)
         if known is None:
-            known = _Client(self._weights.get(client, 1.0), Decaying(_ACTIVE_S, now), now)
+            known = _Client(self._weight_of(client), Decaying(_ACTIVE_S, now), now)
             self._clients[client] = known
             self._weight += known.weight
         known.seen = now

@@ -64,7 +64,8 @@ class BatchQueue(Generic[T]):
     def push(self, work: Work[T]) -> None:
         """Let ``work`` wait. Raises :class:`Overloaded` when ``max_waiting`` pieces do already."""
         if self._waiting >= self.max_waiting:
-            raise Overloaded(f"{self._waiting} pieces of work are waiting, which is the limit", retry_after_s=1.0)
+            waiting = f"{self._waiting} pieces of work are waiting, which is the limit"
+            raise Overloaded(waiting, retry_after_s=1.0, reason="busy")
         work.sequence = next(self._sequence)
         work.waiting = True
         self._waiting += 1

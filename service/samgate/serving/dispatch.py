@@ -7,16 +7,41 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from samgate import tracing
 from samgate.errors import DeadlineExceeded, Infeasible, Overloaded, SamgateError, Unavailable
 from samgate.scheduling.core import Scheduler
 from samgate.scheduling.device import Batch, Stage
 from samgate.scheduling.queue import Work
 from samgate.scheduling.request import Job, Refusal, Refused, Request, Ticket
+from samgate.tracing import Shared, Span
 
 Run = Callable[[Batch, list[Any], float], Coroutine[Any, Any, list[Any]]]
 """Runs the loads of a batch, of use until a deadline, and returns a result for each."""
+
+
+_BROKEN = ("UNAVAILABLE", "INTERNAL")
+"""What an engine's call ends with when that is the engine's fault."""
+
+
+class Watch(Protocol):
+    """Who is told of the engines' calls, when they begin, and when they end: after how long, and whether the engine
+    failed."""
+
+    def batch_began(self, batch: Batch) -> None: ...
+
+    def batch_ended(self, batch: Batch, seconds: float, *, failed: bool) -> None: ...
+
+
+class Unwatched:
+    """Nobody."""
+
+    def batch_began(self, batch: Batch) -> None:
+        """See :class:`Watch`."""
+
+    def batch_ended(self, batch: Batch, seconds: float, *, failed: bool) -> None:
+        """See :class:`Watch`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +57,7 @@ class Done:
 class _Pending:
     load: Any
     future: asyncio.Future[Done]
+    span: Span
 
     def fail(self, error: Exception) -> None:
         """Tell the caller, unless it has gone."""
@@ -46,10 +72,10 @@ class Dispatcher:
     result is dropped, and the call is cancelled when nobody waits for it any more.
     """
 
-    def __init__(self, scheduler: Scheduler, run: Run, on_batch: Callable[[Batch], None] = lambda batch: None) -> None:
+    def __init__(self, scheduler: Scheduler, run: Run, watch: Watch | None = None) -> None:
         self.scheduler = scheduler
         self._run = run
-        self._on_batch = on_batch
+        self._watch = watch or Unwatched()
         self._calls: set[asyncio.Task[None]] = set()
         self._waiting: set[Work[Job]] = set()
         self._due: asyncio.Handle | None = None
@@ -82,7 +108,7 @@ class Dispatcher:
         """
         if self._closed:
             raise Unavailable("the engine is shutting down")
-        pending = _Pending(load, asyncio.get_running_loop().create_future())
+        pending = _Pending(load, asyncio.get_running_loop().create_future(), tracing.current.get())
         work = self.scheduler.submit(ticket, stage, size, key, pending, time.monotonic())
         self._waiting.add(work)
         self._soon()
@@ -132,7 +158,12 @@ class Dispatcher:
 
     async def _call(self, batch: Batch, pending: list[_Pending]) -> None:
         started = time.monotonic()
-        self._on_batch(batch)
+        self._watch.batch_began(batch)
+        shared = Shared(
+            [one.span for one in pending], [work.submitted for work in batch.works], batch.stage, batch.size
+        )
+        # This task has the context of whoever happened to be the first to ask for it.
+        tracing.current.set(shared.lead)
         until = max(work.payload.ticket.request.deadline for work in batch.works)
         call = asyncio.create_task(self._run(batch, [one.load for one in pending], until))
 
@@ -142,20 +173,23 @@ class Dispatcher:
 
         for one in pending:
             one.future.add_done_callback(stop_if_unwanted)
-        failed = True
+        failed, ended = True, "cancelled"
         try:
             results = await call
-            failed = False
+            failed, ended = False, ""
         except asyncio.CancelledError:
             if not all(one.future.done() for one in pending):
                 raise
             return
         except Exception as error:  # the callers get it, whatever it is
+            ended = error.status if isinstance(error, SamgateError) else "INTERNAL"
             for one in pending:
                 one.fail(error)
             return
         finally:
             self.scheduler.finish(batch, time.monotonic(), failed=failed)
+            self._watch.batch_ended(batch, time.monotonic() - started, failed=ended in _BROKEN)
+            shared.end(ended)
             self._soon()
         run_s = time.monotonic() - started
         for work, one, result in zip(batch.works, pending, results, strict=True):
@@ -188,7 +222,7 @@ def _refused(request: Request, refusal: Refusal) -> SamgateError:
                 reason=refusal.reason.value,
             )
         case Refused.DOWN:
-            return Unavailable("no engine is up that could answer: retry later")
+            return Unavailable("no engine is up that could answer: retry later", refusal.reason.value)
         case Refused.SHARE:
             message = "the server is busy and this client has its share of it"
         case Refused.LIMIT:

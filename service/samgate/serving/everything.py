@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
 
+from samgate import tracing
 from samgate.domain import FloatArray, Format, Survivors, UInt8Array
 from samgate.errors import DeadlineExceeded, Overloaded, Unavailable
 from samgate.imaging.preprocess import encoder_input
@@ -158,7 +159,8 @@ async def run_everything(
 async def _timed(work: Awaitable[T], trace: Trace, stage: str) -> T:
     started = time.perf_counter()
     try:
-        return await work
+        with tracing.stage(stage):
+            return await work
     finally:
         trace.add(stage, time.perf_counter() - started)
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import Any
 
+from samgate import tracing
 from samgate.config import Settings
 from samgate.domain import FloatArray
 from samgate.engines.cpu import usable_cores
@@ -20,7 +21,7 @@ from samgate.scheduling.profile import DeviceProfile
 from samgate.segevery.strategies import Boxes
 from samgate.serving.admission import Admitted, Demand, Door, bulk, prompt_kind
 from samgate.serving.answers import AnswerSize, answer_prompt, check_prompts_inside
-from samgate.serving.dispatch import Dispatcher
+from samgate.serving.dispatch import Dispatcher, Watch
 from samgate.serving.everything import NO_DETECTOR, Detect, EverythingCall, EverythingEvent, demand_of, run_everything
 from samgate.serving.images import Images
 from samgate.serving.models import Model
@@ -28,28 +29,31 @@ from samgate.serving.prompting import PromptGroup, group_prompts
 from samgate.serving.requests import AnsweredMask, Handle, Image, SegmentCall, Trace, Wish
 from samgate.sessions import Embedding, EmbeddingCache
 
+_DEVICE = "engine"
+
 
 class Gateway:
     """Serves ``models``, of which ``profile`` tells speed and accuracy; ``detect`` finds objects, where a detector is
-    served. For one event loop; :meth:`close` ends it."""
+    served; ``weight`` is a client's fair share. For one event loop; :meth:`close` ends it."""
 
     def __init__(
         self,
         settings: Settings,
         models: Sequence[Model],
         profile: DeviceProfile,
-        on_batch: Callable[[Batch], None] = lambda batch: None,
+        watch: Watch | None = None,
         detect: Detect | None = None,
+        weight: Callable[[str], float] = lambda client: 1.0,
     ) -> None:
         self._detect = detect
         self.settings = settings
         self.profile = profile
         self.models = {model.name: model for model in models}
         self.cache = EmbeddingCache(settings.cache.max_bytes, settings.cache.ttl_s)
-        self.scheduler = Scheduler({"engine": profile}, time.monotonic(), _options(settings))
+        self.scheduler = Scheduler({_DEVICE: profile}, time.monotonic(), _options(settings, weight))
         # One more than the cores: the threads also wait for memory, and a call must not wait for a slow neighbour.
         self._executor = ThreadPoolExecutor(usable_cores() + 1, thread_name_prefix="imaging")
-        self._dispatcher = Dispatcher(self.scheduler, self._run, on_batch)
+        self._dispatcher = Dispatcher(self.scheduler, self._run, watch)
         self.images = Images(settings, self.cache, self._executor, self._dispatcher)
         self._door = Door(self.models, self.images, self._dispatcher)
 
@@ -104,6 +108,12 @@ class Gateway:
             async for event in run_everything(call, admitted, self._executor, self._detect):
                 yield event
 
+    async def look_after_engines(self) -> dict[str, bool]:
+        """Whether the engine of each operating point is healthy; lets the scheduler know how much they can do now."""
+        engines = {name: model.engine for name, model in self.models.items()}
+        self.scheduler.resize(_DEVICE, min(engine.capacity.parallel_calls for engine in engines.values()))
+        return {name: await engine.healthy() for name, engine in engines.items()}
+
     async def close(self) -> None:
         """Fail what waits, finish what runs, free engines and threads."""
         async with AsyncExitStack() as stack:
@@ -130,21 +140,22 @@ class Gateway:
 
         async def finish_prompt(index: int, low_res: FloatArray, ious: FloatArray) -> None:
             started = time.perf_counter()
-            results[index] = await asyncio.get_running_loop().run_in_executor(
-                self._executor, answer_prompt, low_res, ious, embedding.frame, call, admitted.model.spec, answer
-            )
+            with tracing.stage("masks"):
+                results[index] = await asyncio.get_running_loop().run_in_executor(
+                    self._executor, answer_prompt, low_res, ious, embedding.frame, call, admitted.model.spec, answer
+                )
             admitted.trace.add("masks", time.perf_counter() - started)
 
         for place, index in enumerate(group.indices):
             tasks.create_task(finish_prompt(index, decoded.low_res_masks[0, place], decoded.iou_predictions[0, place]))
 
 
-def _options(settings: Settings) -> Options:
+def _options(settings: Settings, weight: Callable[[str], float]) -> Options:
     scheduling = settings.scheduling
     return Options(
         policy=POLICIES[scheduling.policy],
         max_requests=settings.limits.max_concurrent_calls,
         max_waiting=settings.limits.max_queued,
         yield_s=scheduling.yield_s,
-        weights=scheduling.weight_of,
+        weight=weight,
     )

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from samgate import tracing
 from samgate.config import Settings
 from samgate.domain import Frame, UInt8Array
 from samgate.errors import DeadlineExceeded, NotFound
@@ -100,13 +101,18 @@ class Images:
         async def make() -> Embedding:
             async with self._pixels.hold(_bytes_of(source.size)):
                 started = time.perf_counter()
-                pixels, frame = await self._work(lambda: encoder_input(_pixels(image, self._max_pixels), model.spec))
+                with tracing.stage("imaging"):
+                    pixels, frame = await self._work(
+                        lambda: encoder_input(_pixels(image, self._max_pixels), model.spec)
+                    )
                 imaging_s = time.perf_counter() - started
             return await self.encode(ticket, pixels, frame, imaging_s)
 
         while True:
             try:
-                embedding, trace.cached = await self._cache.get_or_make(trace.handle, make)
+                with tracing.stage("embedding") as span:
+                    embedding, trace.cached = await self._cache.get_or_make(trace.handle, make)
+                    span.set({"samgate.cached": trace.cached})
             except DeadlineExceeded:
                 # The deadline may have been that of another request for the same image, which came first.
                 if time.monotonic() >= ticket.encode_hard:

@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import openvino as ov
-
 from samgate.compile.detector import ensure_detector
 from samgate.engines.cpu import cpu_info, usable_cores
 from samgate.engines.graphs import runtime_graphs
+from samgate.engines.quiet_openvino import ov
 from samgate.repository.build import write_files
 from samgate.repository.models import Batching
 from samgate.repository.profiles import PROFILES

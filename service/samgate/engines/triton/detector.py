@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from samgate.config import Settings
 from samgate.domain import FloatArray, UInt8Array
-from samgate.engines.base import Detector
+from samgate.engines.base import Detector, ServerHealth
 from samgate.engines.detector import load_embedded_detector
-from samgate.engines.triton.load import endpoints, is_here
+from samgate.engines.triton.discovery import Directory, endpoints, look_up_first
 from samgate.engines.triton.region import remove_abandoned
 from samgate.engines.triton.served import ask_detector
 from samgate.engines.triton.servers import Patience, Servers
@@ -20,27 +20,25 @@ from samgate.errors import CompileError
 from samgate.repository.models import model_name
 from samgate.variants.detectors import DetectorSpec, detector_graph
 
+_PATIENCE_S = 5.0
 SHARED_BYTES = 64 * 2**20
 """Of the memory through which images and boxes go to servers on this machine: several images of the largest size."""
 
 
 class TritonDetector:
-    """The detector ``spec``, its input size known, on the servers at ``urls``: see
-    :class:`~samgate.engines.triton.servers.Servers`. ``fallback`` runs when none of them can."""
+    """The detector ``spec``, its input size known, on ``servers``. ``fallback`` runs when none of them can."""
 
     name = "triton"
 
     def __init__(
         self,
         spec: DetectorSpec,
-        urls: Sequence[tuple[str, bool]],
-        shared_bytes: int,
-        patience: Patience,
+        servers: Servers,
         fallback: Detector | None = None,
     ) -> None:
         self.spec = spec
         self._fallback = fallback
-        self._servers = Servers(urls, shared_bytes, patience)
+        self._servers = servers
         self._model = model_name(spec.name, "detector")
         self._outputs = {
             tensor.name: Output(np.dtype(tensor.dtype), tuple(int(size) for size in tensor.shape))
@@ -64,6 +62,10 @@ class TritonDetector:
             return False
         return self._fallback is not None or self._servers.believed_to_run([self._model])
 
+    def servers(self) -> list[ServerHealth]:
+        """See :class:`samgate.engines.base.Remote`."""
+        return self._servers.believed()
+
     async def close(self) -> None:
         """See :meth:`samgate.engines.base.Detector.close`."""
         await self._servers.close()
@@ -80,7 +82,8 @@ def connect_detector(spec: DetectorSpec, settings: Settings, report: Callable[[s
     another input size.
     """
     triton = settings.triton
-    urls = endpoints(triton.endpoints)
+    names = endpoints(triton.endpoints)
+    urls = look_up_first(names, triton.connect_timeout_s, report)
     side = ask_detector(spec, urls, triton.connect_timeout_s, report)
     fallback = None
     if triton.fallback:
@@ -90,10 +93,12 @@ def connect_detector(spec: DetectorSpec, settings: Settings, report: Callable[[s
                 f"{spec.name} takes {side} pixels on Triton, and {fallback.spec.input_size} as it is installed here"
             )
     remove_abandoned()
-    return TritonDetector(
-        spec.sized(side),
-        [(url, is_here(url)) for url in urls],
-        min(SHARED_BYTES, triton.shared_memory_bytes),
-        Patience(triton.call_timeout_s, triton.outage_s),
-        fallback,
-    )
+
+    def check(url: str) -> None:
+        theirs = ask_detector(spec, [url], _PATIENCE_S, lambda message: None)
+        if theirs != side:
+            raise CompileError(f"its {spec.name} takes {theirs} pixels, the others' {side}")
+
+    shared_bytes = min(SHARED_BYTES, triton.shared_memory_bytes)
+    patience = Patience(triton.call_timeout_s, triton.outage_s)
+    return TritonDetector(spec.sized(side), Servers(urls, Directory(names, check), shared_bytes, patience), fallback)

@@ -11,6 +11,7 @@ from typing import Any
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from samgate import tracing
 from samgate.engines.triton.breaker import Breaker, State
 from samgate.engines.triton.failures import Failure, classify
 from samgate.engines.triton.region import Region, Regions
@@ -87,6 +88,11 @@ class Endpoint:
         if self._stale and not self.in_flight and all(one.state is State.CLOSED for one in self._breakers.values()):
             await self._forget_stale()
         return found
+
+    @property
+    def believed(self) -> dict[str, bool]:
+        """Whether each model that was called here is believed to run."""
+        return {model: breaker.state is not State.OPEN for model, breaker in self._breakers.items()}
 
     async def close(self) -> None:
         """Stop mending, take the region's name back, close the channel."""
@@ -178,13 +184,15 @@ class Endpoint:
         lent = {name: lend(output, region) for name, output in call.outputs.items()}
         remaining_s = max(0.001, min(deadline - time.monotonic(), self._hang_s))
         try:
-            result = await self._client.infer(
-                call.model,
-                [item for item, _ in placed],
-                outputs=[requested(name, arrays, region) for name, arrays in lent.items()],
-                client_timeout=remaining_s,
-                timeout=int(remaining_s * 1e6),
-            )
+            with tracing.stage("triton", **{"server.address": self.url, "samgate.model": call.model}):
+                result = await self._client.infer(
+                    call.model,
+                    [item for item, _ in placed],
+                    outputs=[requested(name, arrays, region) for name, arrays in lent.items()],
+                    client_timeout=remaining_s,
+                    timeout=int(remaining_s * 1e6),
+                    headers=tracing.current.get().headers(),
+                )
         except BaseException as error:
             if region is not None and not _was_answered(error):
                 # The server may still be reading and writing there.

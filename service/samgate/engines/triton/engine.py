@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -11,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samgate.domain import Choose, FloatArray, Survivors
-from samgate.engines.base import Capacity, Decoded, Engine, Images, Prompts
+from samgate.engines.base import Capacity, Decoded, Engine, Images, Prompts, ServerHealth
 from samgate.engines.triton.served import Served
-from samgate.engines.triton.servers import Patience, Servers
+from samgate.engines.triton.servers import Servers
 from samgate.engines.triton.transfer import Call, Found, Output
 from samgate.errors import Unavailable
 from samgate.repository.models import model_name
@@ -24,7 +25,7 @@ T = TypeVar("T")
 
 
 class TritonEngine:
-    """One variant on the servers at ``urls``.
+    """One variant on ``servers``.
 
     A call goes to the server that has the fewest under way. When that one fails, the call goes to another, within the
     deadline; when none is left, to ``fallback`` if there is one; else it waits a while for one to come back. All calls
@@ -33,10 +34,8 @@ class TritonEngine:
     Args:
         spec: the variant.
         served: what the servers say of it; the same for all.
-        urls: (host:port, whether it is on this machine) of each.
-        shared_bytes: of the memory shared with those on this machine; 0 for none.
-        patience: see there.
-        capacity: how much of which size goes into a call.
+        servers: see there.
+        capacity: how much of which size goes into a call, and how many calls are under way on each of the servers.
         fallback: an engine with the same graphs at the same precision.
     """
 
@@ -46,18 +45,21 @@ class TritonEngine:
         self,
         spec: VariantSpec,
         served: Served,
-        urls: Sequence[tuple[str, bool]],
-        shared_bytes: int,
-        patience: Patience,
+        servers: Servers,
         capacity: Capacity,
         fallback: Engine | None = None,
     ) -> None:
         self.precision = served.precision
-        self.capacity = capacity
         self._spec = spec
         self._served = served
         self._fallback = fallback
-        self._servers = Servers(urls, shared_bytes, patience)
+        self._servers = servers
+        self._each = capacity
+
+    @property
+    def capacity(self) -> Capacity:
+        """Of all servers that there are at present."""
+        return replace(self._each, parallel_calls=self._each.parallel_calls * max(1, self._servers.count))
 
     @property
     def lent_bytes(self) -> int:
@@ -126,6 +128,10 @@ class TritonEngine:
             return False
         models = [self._model("encoder"), self._model("decoder")]
         return self._fallback is not None or self._servers.believed_to_run(models)
+
+    def servers(self) -> list[ServerHealth]:
+        """See :class:`samgate.engines.base.Remote`."""
+        return self._servers.believed()
 
     async def close(self) -> None:
         """See :meth:`samgate.engines.base.Engine.close`."""

@@ -57,6 +57,6 @@ def as_samgate_error(error: InferenceServerException, server: str, model: str) -
         case Failure.LATE:
             return DeadlineExceeded(f"the deadline passed at {told}")
         case Failure.FULL:
-            return Overloaded(f"no room for {told}", retry_after_s=1.0)
+            return Overloaded(f"no room for {told}", retry_after_s=1.0, reason="busy")
         case _:
             return Unavailable(f"no answer from {told}")

@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 _REQUIRED: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "scores")
 _POLL_S = 0.25
+_PATIENCE_S = 5.0
 _DTYPES = {DataType.TYPE_UINT8: "uint8", DataType.TYPE_INT32: "int32", DataType.TYPE_FP32: "float32"}
 
 
@@ -53,6 +54,14 @@ def ask(spec: VariantSpec, urls: Sequence[str], timeout_s: float, report: Callab
         told = "; ".join(f"{url}: {one.precision}, {', '.join(sorted(one.graphs))}" for url, one in answers.items())
         raise CompileError(f"the Triton servers differ in {spec.name}: {told}")
     return min(answers.values(), key=lambda one: (one.instances, one.max_images))
+
+
+def ask_again(spec: VariantSpec, url: str, served: Served) -> None:
+    """Raises CompileError unless the server at ``url``, which has turned up since, has of ``spec`` what the others had;
+    Unavailable when it isn't ready. Blocks."""
+    found = ask(spec, [url], _PATIENCE_S, lambda message: None)
+    if (found.precision, found.graphs) != (served.precision, served.graphs):
+        raise CompileError(f"it has {spec.name} at {found.precision}, the others at {served.precision}")
 
 
 def ask_detector(spec: DetectorSpec, urls: Sequence[str], timeout_s: float, report: Callable[[str], None]) -> int:

@@ -1,0 +1,11 @@
+#!/bin/sh
+# Compiles TensorRT plans of VARIANTS (comma-separated), in PRECISION, and of DETECTOR on the GPU that is here, into the
+# folder STORE.
+set -eu
+[ ! -f "$STORE/READY" ] || exit 0
+export SAMGATE_HOME="$STORE"
+IFS=,
+for name in $VARIANTS; do
+    samgate compile "$name" --target tensorrt --precision "$PRECISION"
+done
+[ -z "$DETECTOR" ] || samgate compile "$DETECTOR" --target tensorrt
