@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
 INITIAL_WINDOW_SIZE = 4
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _CONNECT_S = 10.0
 
 
@@ -66,7 +66,7 @@ class Wire:
             reader, writer = await asyncio.open_connection(host, int(port))
         wire = cls(reader, writer)
         payload = b"".join(struct.pack(">HI", key, value) for key, value in (settings or {}).items())
-        wire.write(_PREFACE + frame(SETTINGS, payload=payload))
+        wire.write(PREFACE + frame(SETTINGS, payload=payload))
         wire._reading = asyncio.create_task(wire._read())
         return wire
 

@@ -3,39 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, NoReturn, cast
+from typing import cast
 
 import grpc
 import grpc.aio
 import pytest
 
+from calls_support import StubContext
 from samgate.api.calls import Calls, Context
 from samgate.api.metrics import Metrics
 from samgate.config import Settings
 from samgate.security.identity import Identities
-
-
-class StubContext:
-    """What a call asks of gRPC."""
-
-    def __init__(self) -> None:
-        self.code: grpc.StatusCode | None = None
-
-    def peer(self) -> str:
-        return "ipv4:127.0.0.1:5"
-
-    def time_remaining(self) -> float:
-        return 60.0
-
-    def auth_context(self) -> dict[str, Any]:
-        return {}
-
-    def invocation_metadata(self) -> tuple[()]:
-        return ()
-
-    async def abort(self, code: grpc.StatusCode, details: str, trailers: object) -> NoReturn:
-        self.code = code
-        raise grpc.aio.AbortError(details)
 
 
 async def test_who_asks_again_after_the_last_answer_is_refused_however_long_that_took() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ import pytest
 from google.protobuf.wrappers_pb2 import BytesValue
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-import http2_support as http2
+from loadtest.reliability import http2
 from samgate.api.calls import CURRENT, Calls
 from samgate.api.gate import Gate
 from samgate.api.health import Health
@@ -318,14 +318,30 @@ async def test_health_is_anybody_s_and_watchers_see_changes(tmp_path: Path) -> N
         assert (await unknown.read()).status == answer.SERVICE_UNKNOWN
 
 
+@asynccontextmanager
+async def wired(port: int, settings: Mapping[int, int] | None = None) -> AsyncIterator[http2.Wire]:
+    """A connection that does what no gRPC client would."""
+    wire = await http2.Wire.connect(f"127.0.0.1:{port}", settings)
+    try:
+        yield wire
+    finally:
+        await wire.close()
+
+
+def opened(path: str, stream: int) -> bytes:
+    """A call's beginning."""
+    return http2.frame(http2.HEADERS, http2.END_HEADERS, stream, http2.grpc_headers(path))
+
+
 async def test_a_watcher_that_takes_nothing_holds_up_nobody() -> None:
     async with (
         gated(Settings(limits=LIMITS)) as server,
         server.channel() as channel,
-        http2.connected(server.port, settings=http2.NO_WINDOW) as (_, writer),
+        wired(server.port, {http2.INITIAL_WINDOW_SIZE: 0}) as wire,
     ):
         for stream in (1, 3, 5):
-            writer.write(http2.grpc_call(stream, "/grpc.health.v1.Health/Watch", b""))
+            wire.write(opened("/grpc.health.v1.Health/Watch", stream))
+            wire.write(http2.frame(http2.DATA, http2.END_STREAM, stream, http2.message(b"")))
         async with asyncio.timeout(5):
             while server.gate.others < 3:
                 await asyncio.sleep(0.01)
@@ -340,7 +356,7 @@ async def test_a_watcher_that_takes_nothing_holds_up_nobody() -> None:
                 await asyncio.sleep(0.05)
 
 
-SETTINGS = http2.PREFACE + http2.frame(http2.SETTINGS, 0, 0)
+SETTINGS = http2.PREFACE + http2.frame(http2.SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -356,23 +372,27 @@ SETTINGS = http2.PREFACE + http2.frame(http2.SETTINGS, 0, 0)
     ids=["HTTP/1", "TLS", "noise", "headers", "no such stream", "a huge frame"],
 )
 async def test_what_is_no_grpc_harms_its_own_connection_alone(data: bytes) -> None:
-    async with gated(Settings(limits=LIMITS)) as server, http2.connected(server.port, data):
+    async with gated(Settings(limits=LIMITS)) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(data)
+        await writer.drain()
         assert await server.call(data=ECHO) == "OK"
-        await asyncio.sleep(0.1)
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
         assert await server.call(data=ECHO) == "OK"
 
 
 async def test_floods_of_calls_that_are_taken_back_at_once_harm_nobody() -> None:
     """Rapid reset, CVE-2023-44487."""
     async with gated(Settings(limits=LIMITS)) as server:
-        with suppress(ConnectionError):
-            async with http2.connected(server.port) as (_, writer):
-                for stream in range(1, 20_000, 2):
-                    call = http2.grpc_call(stream, f"/{SERVICE}/Embed", None)
-                    writer.write(call + http2.frame(http2.RST_STREAM, 0, stream, b"\0\0\0\x08"))
-                    if stream % 200 == 1:
-                        await writer.drain()
-                assert await server.call(data=ECHO) == "OK"
+        async with wired(server.port) as wire:
+            for stream in range(1, 20_000, 2):
+                wire.write(opened(f"/{SERVICE}/Embed", stream))
+                wire.write(http2.frame(http2.RST_STREAM, 0, stream, b"\0\0\0\x08"))
+                if stream % 200 == 1:
+                    await asyncio.sleep(0)
+            assert await server.call(data=ECHO) == "OK"
         assert await server.call(data=ECHO) == "OK"
         async with asyncio.timeout(10):
             while server.calls.in_flight:
