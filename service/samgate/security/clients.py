@@ -30,7 +30,9 @@ from samgate.scheduling.queue import Priority
 from samgate.security.tokens import StoredToken, read_stored
 
 RPCS = ("Segment", "SegmentEverything", "Embed", "ListVariants")
-_MAX_CLIENTS = 10_000
+_MAX_CLIENTS = 2_000
+"""So many take a tenth of a second to read, for which calls wait: the file is read again by the event loop."""
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_NAME = 128
 _PRIORITIES = {"interactive": Priority.INTERACTIVE, "bulk": Priority.BULK}
 
@@ -63,7 +65,7 @@ class Clients:
 def read_clients(data: bytes) -> Clients:
     """The clients of a YAML file. Raises InvalidArgument naming the entry, its field and what would do."""
     try:
-        document = yaml.safe_load(data.decode())
+        document = yaml.load(data.decode(), Loader=_LOADER)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidArgument("auth.clients", f"is no YAML: {error}") from error
     if not isinstance(document, dict) or set(document) != {"clients"} or not isinstance(document["clients"], list):
