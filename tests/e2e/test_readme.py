@@ -36,6 +36,11 @@ def test_the_readme_has_examples() -> None:
     assert len(COMMANDS) >= 3
 
 
+ON_ONE_ENGINE = pytest.mark.parametrize("gateway", ["auto"], indirect=True)
+"""Others answer alike, as tests of the API see to; these would only take twice as long."""
+
+
+@ON_ONE_ENGINE
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_program_runs(program: str, folder: Path, gateway: str) -> None:
     code = program.replace("127.0.0.1:50051", gateway)
@@ -50,6 +55,7 @@ def test_a_program_runs(program: str, folder: Path, gateway: str) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
+@ON_ONE_ENGINE
 @pytest.mark.parametrize("command", [command for command in COMMANDS if "--server" in command])
 def test_a_command_runs_on_a_gateway(command: str, folder: Path, gateway: str) -> None:
     check_command(command.replace("127.0.0.1:50051", gateway), folder)
