@@ -12,13 +12,14 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from samgate.api import server as module
-from samgate.api.server import running
+from samgate.api.server import load_models, running
 from samgate.config import Settings
 from samgate.domain import Choose, FloatArray, Survivors
 from samgate.engines.base import Capacity, Decoded, Images, Prompts
-from samgate.errors import Unavailable
+from samgate.errors import CompileError, InvalidArgument, Unavailable
 from samgate.serving.models import Model
 from samgate.variants.mobilesam import SPEC
+from samgate.variants.spec import VariantSpec
 from scheduling_support import point, profile
 
 PROFILE = profile(point("mobilesam", precision="moody"))
@@ -30,6 +31,7 @@ class MoodyEngine:
     name = precision = "moody"
     capacity = Capacity(1, 1, 1, 1)
     well = True
+    closed = False
 
     async def encode(self, images: Images, deadline: float) -> list[FloatArray]:
         raise Unavailable("moody")
@@ -44,7 +46,7 @@ class MoodyEngine:
         return self.well
 
     async def close(self) -> None:
-        pass
+        self.closed = True
 
 
 async def test_health_follows_the_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,3 +67,23 @@ async def test_health_follows_the_engines(tmp_path: Path, monkeypatch: pytest.Mo
         assert await status() == health_pb2.HealthCheckResponse.NOT_SERVING
         engine.well = True
         assert await status() == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_what_was_loaded_is_closed_when_something_else_can_not_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[MoodyEngine] = []
+
+    def load(spec: VariantSpec, *_: object) -> MoodyEngine:
+        if spec.name == "mobilesam-512":
+            raise CompileError("no")
+        loaded.append(MoodyEngine())
+        return loaded[-1]
+
+    monkeypatch.setattr(module, "load_engine", load)
+    with pytest.raises(CompileError):
+        load_models(Settings(variants="mobilesam,mobilesam-768,mobilesam-512"), lambda message: None)
+    assert [engine.closed for engine in loaded] == [True, True]
+    loaded.clear()
+    # The servers have what they have: a precision that isn't theirs is refused, and two names for one point are one.
+    with pytest.raises(InvalidArgument, match="the servers have mobilesam at 'moody'"):
+        load_models(Settings(variants="mobilesam,mobilesam:f32"), lambda message: None)
+    assert all(engine.closed for engine in loaded)

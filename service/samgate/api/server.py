@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,7 +58,8 @@ _HANDSHAKE_S = 20
 
 
 def load_models(settings: Settings, report: Callable[[str], None]) -> list[Model]:
-    """Every operating point that ``settings`` name, with its engine. Slow; needs no event loop.
+    """Every operating point that ``settings`` name, with its engine. Slow; not for an event loop's thread. What was
+    loaded is closed where something else can't be.
 
     Raises NotFound, NotInstalled, CompileError, InvalidArgument and Unavailable.
     """
@@ -66,17 +67,34 @@ def load_models(settings: Settings, report: Callable[[str], None]) -> list[Model
     if not names:
         raise InvalidArgument("variants", "names no variant")
     models: dict[str, Model] = {}
-    for name in dict.fromkeys(names):
-        variant, _, precision = name.partition(":")
-        spec = get_variant(variant)
-        engine = replace(settings.engine, precision=precision or settings.engine.precision)
-        model = Model(spec, load_engine(spec, replace(settings, engine=engine), report))
-        if precision and model.engine.precision != precision:
-            # A server of others has the precision that it has.
-            theirs = f"the servers have {variant} at {model.engine.precision!r}"
-            raise InvalidArgument("variants", f"names {name!r}, but {theirs}")
-        models.setdefault(model.name, model)
+    try:
+        for name in dict.fromkeys(names):
+            model = _load_model(name, settings, report)
+            if model.name in models:  # a point that has two names among them
+                asyncio.run(_close([model]))
+            models.setdefault(model.name, model)
+    except BaseException:
+        asyncio.run(_close(models.values()))
+        raise
     return list(models.values())
+
+
+def _load_model(name: str, settings: Settings, report: Callable[[str], None]) -> Model:
+    variant, _, precision = name.partition(":")
+    spec = get_variant(variant)
+    engine = replace(settings.engine, precision=precision or settings.engine.precision)
+    model = Model(spec, load_engine(spec, replace(settings, engine=engine), report))
+    if precision and model.engine.precision != precision:
+        asyncio.run(_close([model]))
+        # A server of others has the precision that it has.
+        theirs = f"the servers have {variant} at {model.engine.precision!r}"
+        raise InvalidArgument("variants", f"names {name!r}, but {theirs}")
+    return model
+
+
+async def _close(models: Iterable[Model]) -> None:
+    for model in models:
+        await model.engine.close()
 
 
 def load_detector_of(settings: Settings, report: Callable[[str], None]) -> Detector | None:
