@@ -62,4 +62,6 @@ def _text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1 else f"{value:.1f}"
     text = str(value)
-    return json.dumps(text, ensure_ascii=False) if not text or any(c.isspace() or c == '"' for c in text) else text
+    # What clients say is in here, too: it must neither begin a line of its own nor speak to a terminal.
+    plain = text.isprintable() and not any(c.isspace() or c == '"' for c in text)
+    return text if text and plain else json.dumps(text)
