@@ -28,7 +28,8 @@ class Gate(grpc.aio.ServerInterceptor):
     def __init__(self, service: str, calls: Calls, limits: Limits) -> None:
         self._prefix = f"/{service}/"
         self._calls, self._limits = calls, limits
-        self._held_bytes = 0
+        self.held_bytes = 0
+        """Of all requests under way."""
         self.others = 0
         """Calls under way that are not ``service``'s."""
 
@@ -86,13 +87,13 @@ class Gate(grpc.aio.ServerInterceptor):
         if data is grpc.aio.EOF:
             raise InvalidArgument("request", "is missing: the stream ended before it")
         size, most = len(data), self._limits.max_total_bytes
-        if self._held_bytes + size > most:
+        if self.held_bytes + size > most:
             raise Overloaded(
-                f"requests of {self._held_bytes} bytes are under way; with these {size} it were more than {most}",
+                f"requests of {self.held_bytes} bytes are under way; with these {size} it were more than {most}",
                 retry_after_s=1.0,
                 reason="limit",
             )
-        self._held_bytes += size
+        self.held_bytes += size
         try:
             try:
                 request = handler.request_deserializer(data)
@@ -101,7 +102,7 @@ class Gate(grpc.aio.ServerInterceptor):
             del data
             yield request
         finally:
-            self._held_bytes -= size
+            self.held_bytes -= size
 
     async def _send(self, handler: Any, request: Any, context: Any) -> None:
         """Raises SlowClient when the client doesn't take what there is for it."""
