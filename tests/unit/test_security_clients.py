@@ -66,6 +66,10 @@ def test_a_file_says_who_may_do_what() -> None:
         ("clients: [{name: a, priority: high}]", r"clients\[0\].priority: must be one of interactive, bulk, is 'high'"),
         ("clients: [{name: a, weight: .nan}]", r"clients\[0\].weight: must be a number from 0.001 to 1000, is nan"),
         ("clients: [{name: a, calls_per_s: true}]", r"clients\[0\].calls_per_s: must be a number"),
+        ("clients: [{name: a, expires: 2027-02-30}]", "auth.clients: is no YAML: day is out of range"),
+        ("clients: [{name: a, priority: [bulk]}]", r"clients\[0\].priority: must be one of interactive, bulk"),
+        (f"clients: [{{name: a, weight: {10**400}}}]", r"clients\[0\].weight: must be a number from 0.001"),
+        ("clients: " + "[" * 5000, "auth.clients: is no YAML"),
         ("clients: [{name: a, burst: 3}]", r"clients\[0\].burst: needs calls_per_s"),
         ("clients: [{name: a, concurrent: 0}]", r"clients\[0\].concurrent: must be a whole number from 1"),
         ("clients: [{name: a, expires: soon}]", r"clients\[0\].expires: must be a date such as"),
@@ -161,6 +165,8 @@ def test_a_file_that_changes_is_read_again_and_a_broken_one_is_not_used(
     known = identities(tmp_path)
     path = tmp_path / "clients.yaml"
     path.write_text(FILE + "  - name: [")
+    assert known.who(f"Bearer {TOKEN}", ()) is not None
+    path.write_text(FILE.replace("2027-06-30", "2027-02-30"))
     assert known.who(f"Bearer {TOKEN}", ()) is not None
     path.unlink()
     assert known.who(f"Bearer {TOKEN}", ()) is not None

@@ -25,6 +25,7 @@ from samgate.errors import NotLetIn, SamgateError
 from samgate.scheduling.device import STAGES, Batch
 from samgate.scheduling.queue import Priority
 from samgate.scheduling.snapshot import snapshot
+from samgate.security.clients import RPCS as ALL_RPCS
 from samgate.serving.gateway import Gateway
 from samgate.serving.requests import Trace
 
@@ -33,7 +34,6 @@ _STAGE_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 
 _ERROR_SECONDS = (-5, -2, -1, -0.5, -0.2, -0.1, -0.05, -0.02, -0.01, 0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
-ALL_RPCS = (*RPCS, "ListVariants")
 REFUSALS = ("busy", "share", "limit", "deadline", "accuracy", "quota", "down", "draining")
 """Words of refusals; any other is counted as ``other``."""
 AUTHENTICATION_FAILURES = ("missing", "malformed", "unknown", "expired", "forbidden")

@@ -18,7 +18,6 @@ clients:
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,7 +65,7 @@ def read_clients(data: bytes) -> Clients:
     """The clients of a YAML file. Raises InvalidArgument naming the entry, its field and what would do."""
     try:
         document = yaml.load(data.decode(), Loader=_LOADER)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, and dates such as 2027-02-30
         raise InvalidArgument("auth.clients", f"is no YAML: {error}") from error
     if not isinstance(document, dict) or set(document) != {"clients"} or not isinstance(document["clients"], list):
         raise InvalidArgument("auth.clients", "must be one list called 'clients'")
@@ -117,7 +116,7 @@ def _rpcs(where: str, value: Any) -> frozenset[str]:
 
 
 def _priority(where: str, value: Any) -> Priority:
-    if value not in _PRIORITIES:
+    if not isinstance(value, str) or value not in _PRIORITIES:
         raise InvalidArgument(where, f"must be one of {', '.join(_PRIORITIES)}, is {value!r}")
     return _PRIORITIES[value]
 
@@ -125,7 +124,7 @@ def _priority(where: str, value: Any) -> Priority:
 def _number(least: float, most: float) -> Callable[[str, Any], float]:
     def read(where: str, value: Any) -> float:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or not least <= value <= most:
+        if not number or not least <= value <= most:
             raise InvalidArgument(where, f"must be a number from {least:g} to {most:g}, is {value!r}")
         return float(value)
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from samgate.errors import SamgateError
 from samgate.logs import log
 
 logger = logging.getLogger("samgate.security")
@@ -28,7 +27,7 @@ class WatchedFiles(Generic[T]):
 
     Args:
         name: of what the files are, for the log.
-        read: the bytes of each file → a value; raises :class:`SamgateError` or OSError.
+        read: the bytes of each file → a value; raises for what can't be used.
 
     Raises what ``read`` raises, at the beginning.
     """
@@ -61,7 +60,7 @@ class WatchedFiles(Generic[T]):
             if signature == self._seen:
                 return
             value = self._read([path.read_bytes() for path in self._paths])
-        except (SamgateError, OSError) as error:
+        except Exception as error:  # whatever is wrong with a new file must not end the calls that look at it
             log(logger, logging.ERROR, f"{self._name} not reloaded: what was there before is used", error=str(error))
             return
         # Only what was used counts as seen: a key that arrives a moment after its certificate makes it whole.

@@ -56,7 +56,9 @@ class Tracer(Protocol):
         """Send what is there, within seconds."""
 
 
-class _Nothing:
+class Nothing:
+    """A span that isn't recorded, nor are its parts."""
+
     recording = False
     trace_id = ""
 
@@ -87,7 +89,7 @@ class NoTracer:
         """See :class:`Tracer`."""
 
 
-NOTHING: Span = _Nothing()
+NOTHING: Span = Nothing()
 current: ContextVar[Span] = ContextVar("samgate_span", default=NOTHING)
 """What the work of this task belongs to."""
 

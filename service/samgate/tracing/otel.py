@@ -20,7 +20,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from samgate import __version__
 from samgate.logs import log
-from samgate.tracing import Span, Value
+from samgate.tracing import Nothing, Span, Value
 
 logger = logging.getLogger("samgate.tracing")
 
@@ -71,29 +71,14 @@ class OtelSpan:
         return _headers(self._span.get_span_context())
 
 
-class _Unsampled:
+class _Unsampled(Nothing):
     """Not recorded; tells others so, who would decide for themselves otherwise."""
-
-    __slots__ = ("_context",)
-    recording = False
-    trace_id = ""
 
     def __init__(self, context: trace.SpanContext) -> None:
         self._context = context
 
-    def child(self, name: str, started: float | None = None) -> Span:  # noqa: ARG002
-        return self
-
-    def set(self, attributes: Mapping[str, Value]) -> None:
-        pass
-
-    def link(self, other: Span) -> None:
-        pass
-
-    def end(self, error: str = "") -> None:
-        pass
-
     def headers(self) -> dict[str, str] | None:
+        """See :class:`samgate.tracing.Span`."""
         return _headers(self._context)
 
 
