@@ -25,6 +25,8 @@ from samgate.errors import InvalidArgument
 from samgate.security.tls import ServerTls
 
 ROOT = Authority()
+UNKNOWN = b"-----BEGIN PRIVATE KEY-----\nMBECAQAwBgYEKgMEBQQEAQIDBA==\n-----END PRIVATE KEY-----\n"
+"""A private key of an algorithm that nobody knows, 1.2.3.4.5."""
 
 
 @pytest.fixture(autouse=True)
@@ -146,6 +148,7 @@ async def test_old_protocols_are_refused(tmp_path: Path) -> None:
         (b"nothing", None, r"tls\.certificate: holds no certificates in PEM"),
         (None, b"nothing", r"tls\.key: is no private key in PEM without a password"),
         (None, ROOT.issue("other").key, r"tls\.key: is not that of the first certificate"),
+        (None, UNKNOWN, r"tls\.key: or its certificate is of an algorithm that isn't known: .* 1\.2\.3\.4\.5"),
     ],
 )
 def test_files_that_can_not_be_used_are_told_at_the_start(

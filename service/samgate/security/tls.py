@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from samgate.config import Tls
@@ -36,9 +37,12 @@ def read_pair(files: Sequence[bytes]) -> Pair:
     certificates = _certificates("tls.certificate", chain)
     try:
         private = load_pem_private_key(key, password=None)
+        ours, theirs = _spki(private.public_key()), _spki(certificates[0].public_key())
+    except UnsupportedAlgorithm as error:
+        raise InvalidArgument("tls.key", f"or its certificate is of an algorithm that isn't known: {error}") from error
     except (ValueError, TypeError) as error:
         raise InvalidArgument("tls.key", f"is no private key in PEM without a password: {error}") from error
-    if _spki(private.public_key()) != _spki(certificates[0].public_key()):
+    if ours != theirs:
         raise InvalidArgument("tls.key", "is not that of the first certificate in tls.certificate")
     if client_ca is not None:
         _certificates("tls.client_ca", client_ca)
