@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,113 +14,9 @@ import pytest
 from google.protobuf.wrappers_pb2 import BytesValue
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from loadtest.reliability import http2
-from samgate.api.calls import CURRENT, Calls
-from samgate.api.gate import Gate
-from samgate.api.health import Health
-from samgate.api.metrics import Metrics
-from samgate.api.server import channel_options
-from samgate.config import Auth, Limits, Settings
+from gate_support import BATCH, ECHO, LIMITS, SERVICE, TOKEN, asking, gated
+from samgate.config import Settings
 from samgate.scheduling.queue import Priority
-from samgate.security.identity import Identities
-from samgate.security.tokens import make_token
-
-SERVICE = "test.Service"
-TOKEN, STORED = make_token()
-BATCH, BATCH_STORED = make_token()
-LIMITS = Limits(receive_s=0.5, send_s=0.5, max_message_bytes=2**20)
-CLIENTS = f"""
-clients:
-  - {{name: studio, tokens: ["{STORED}"], proxy: true, concurrent: 2}}
-  - {{name: batch, tokens: ["{BATCH_STORED}"], rpcs: [Segment], priority: bulk}}
-"""
-
-
-class Servicer:
-    """``Segment`` answers with who asked, ``Embed`` when it is let, ``SegmentEverything`` with megabytes."""
-
-    def __init__(self) -> None:
-        self.seen: list[tuple[str, Priority]] = []
-        self.go_on = asyncio.Event()
-
-    async def segment(self, request: BytesValue, _: Any) -> BytesValue:
-        call = CURRENT.get()
-        self.seen.append((call.client, call.at_best))
-        return request
-
-    async def embed(self, request: BytesValue, _: Any) -> BytesValue:
-        await self.go_on.wait()
-        return request
-
-    async def everything(self, _: BytesValue, __: Any) -> AsyncIterator[BytesValue]:
-        for _number in range(200):
-            yield BytesValue(value=b"x" * 2**20)
-
-
-class Gated:
-    """A server behind a gate, and what calls it."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.metrics = Metrics()
-        self.calls = Calls(settings, self.metrics, Identities(settings))
-        self.servicer = Servicer()
-        self.health = Health(SERVICE)
-        self.gate = Gate(SERVICE, self.calls, settings.limits)
-        self.server = grpc.aio.server(interceptors=(self.gate,), options=channel_options(settings.limits))
-        coding: Any = {
-            "request_deserializer": BytesValue.FromString,
-            "response_serializer": BytesValue.SerializeToString,
-        }
-        handlers: Any = {
-            "Segment": grpc.unary_unary_rpc_method_handler(self.servicer.segment, **coding),
-            "Embed": grpc.unary_unary_rpc_method_handler(self.servicer.embed, **coding),
-            "SegmentEverything": grpc.unary_stream_rpc_method_handler(self.servicer.everything, **coding),
-        }
-        self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-        health_pb2_grpc.add_HealthServicer_to_server(self.health, self.server)
-        self.port = self.server.add_insecure_port("127.0.0.1:0")
-
-    def channel(self) -> Any:
-        """A connection of its own; bytes go in and out."""
-        own = (("grpc.use_local_subchannel_pool", 1),)
-        return grpc.aio.insecure_channel(f"127.0.0.1:{self.port}", options=own)
-
-    async def call(
-        self, rpc: str = "Segment", token: str | None = None, *metadata: tuple[str, str], data: bytes = b"hello"
-    ) -> str:
-        """The status, with its details."""
-        headers = [("authorization", f"Bearer {token}")] if token else []
-        async with self.channel() as channel:
-            method = channel.unary_unary(f"/{SERVICE}/{rpc}")
-            try:
-                await method(data, timeout=10, metadata=(*headers, *metadata))
-            except grpc.aio.AioRpcError as error:
-                return f"{error.code().name} {error.details()}"
-        return "OK"
-
-    def counted(self, rpc: str, code: str) -> float:
-        """Calls that the metrics know of."""
-        return self.metrics.registry.get_sample_value("samgate_requests_total", {"rpc": rpc, "code": code}) or 0.0
-
-
-@asynccontextmanager
-async def gated(settings: Settings) -> AsyncIterator[Gated]:
-    one = Gated(settings)
-    await one.server.start()
-    try:
-        yield one
-    finally:
-        await one.server.stop(grace=None)
-
-
-def asking(folder: Path, limits: Limits = LIMITS) -> Settings:
-    path = folder / "clients.yaml"
-    path.write_text(CLIENTS)
-    scheduling = replace(Settings().scheduling, client_header="x-user")
-    return Settings(limits=limits, auth=Auth(clients=str(path)), scheduling=scheduling)
-
-
-ECHO = BytesValue(value=b"hello").SerializeToString()
 
 
 async def test_who_calls_is_asked_and_told_to_what_answers(tmp_path: Path) -> None:
@@ -317,87 +211,6 @@ async def test_health_is_anybody_s_and_watchers_see_changes(tmp_path: Path) -> N
         assert (await watch.read()).status == answer.SERVING
         unknown = stub.Watch(health_pb2.HealthCheckRequest(service="nothing"), timeout=10)
         assert (await unknown.read()).status == answer.SERVICE_UNKNOWN
-
-
-@asynccontextmanager
-async def wired(port: int, settings: Mapping[int, int] | None = None) -> AsyncIterator[http2.Wire]:
-    """A connection that does what no gRPC client would."""
-    wire = await http2.Wire.connect(f"127.0.0.1:{port}", settings)
-    try:
-        yield wire
-    finally:
-        await wire.close()
-
-
-def opened(path: str, stream: int) -> bytes:
-    """A call's beginning."""
-    return http2.frame(http2.HEADERS, http2.END_HEADERS, stream, http2.grpc_headers(path))
-
-
-async def test_a_watcher_that_takes_nothing_holds_up_nobody() -> None:
-    async with (
-        gated(Settings(limits=LIMITS)) as server,
-        server.channel() as channel,
-        wired(server.port, {http2.INITIAL_WINDOW_SIZE: 0}) as wire,
-    ):
-        for stream in (1, 3, 5):
-            wire.write(opened("/grpc.health.v1.Health/Watch", stream))
-            wire.write(http2.frame(http2.DATA, http2.END_STREAM, stream, http2.message(b"")))
-        async with asyncio.timeout(5):
-            while server.gate.others < 3:
-                await asyncio.sleep(0.01)
-        stub: Any = health_pb2_grpc.HealthStub(channel)
-        watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=10)
-        answer = health_pb2.HealthCheckResponse
-        assert (await watch.read()).status == answer.NOT_SERVING
-        server.health.serving = True
-        assert (await asyncio.wait_for(watch.read(), 3)).status == answer.SERVING
-        async with asyncio.timeout(5):
-            while server.gate.others > 1:
-                await asyncio.sleep(0.05)
-
-
-SETTINGS = http2.PREFACE + http2.frame(http2.SETTINGS)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"GET / HTTP/1.1\r\n\r\n",
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 64,
-        http2.PREFACE + b"\xff" * 4096,
-        SETTINGS + http2.frame(http2.HEADERS, http2.END_HEADERS, 1, b"\xff" * 99),
-        SETTINGS + http2.frame(http2.DATA, 0, 7, b"x" * 1000),
-        SETTINGS + b"\xff\xff\xff\x00\x00\x00\x00\x00\x01" + b"x" * 10_000,
-    ],
-    ids=["HTTP/1", "TLS", "noise", "headers", "no such stream", "a huge frame"],
-)
-async def test_what_is_no_grpc_harms_its_own_connection_alone(data: bytes) -> None:
-    async with gated(Settings(limits=LIMITS)) as server:
-        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        writer.write(data)
-        await writer.drain()
-        assert await server.call(data=ECHO) == "OK"
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
-        assert await server.call(data=ECHO) == "OK"
-
-
-async def test_floods_of_calls_that_are_taken_back_at_once_harm_nobody() -> None:
-    """Rapid reset, CVE-2023-44487."""
-    async with gated(Settings(limits=LIMITS)) as server:
-        async with wired(server.port) as wire:
-            for stream in range(1, 20_000, 2):
-                wire.write(opened(f"/{SERVICE}/Embed", stream))
-                wire.write(http2.frame(http2.RST_STREAM, 0, stream, b"\0\0\0\x08"))
-                if stream % 200 == 1:
-                    await asyncio.sleep(0)
-            assert await server.call(data=ECHO) == "OK"
-        assert await server.call(data=ECHO) == "OK"
-        async with asyncio.timeout(10):
-            while server.calls.in_flight:
-                await asyncio.sleep(0.05)
 
 
 async def test_no_token_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

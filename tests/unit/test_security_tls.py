@@ -15,6 +15,7 @@ import grpc
 import grpc.aio
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from certificates_support import Authority, Issued
@@ -27,6 +28,14 @@ from samgate.security.tls import ServerTls
 ROOT = Authority()
 UNKNOWN = b"-----BEGIN PRIVATE KEY-----\nMBECAQAwBgYEKgMEBQQEAQIDBA==\n-----END PRIVATE KEY-----\n"
 """A private key of an algorithm that nobody knows, 1.2.3.4.5."""
+
+
+def foreign(certificate: bytes) -> bytes:
+    """``certificate``, if its key were of an algorithm that nobody knows."""
+    der = x509.load_pem_x509_certificate(certificate).public_bytes(Encoding.DER)
+    elliptic = bytes.fromhex("06072a8648ce3d0201")
+    assert elliptic in der
+    return ssl.DER_cert_to_PEM_cert(der.replace(elliptic, elliptic[:-1] + b"\x7f")).encode()
 
 
 @pytest.fixture(autouse=True)
@@ -148,7 +157,8 @@ async def test_old_protocols_are_refused(tmp_path: Path) -> None:
         (b"nothing", None, r"tls\.certificate: holds no certificates in PEM"),
         (None, b"nothing", r"tls\.key: is no private key in PEM without a password"),
         (None, ROOT.issue("other").key, r"tls\.key: is not that of the first certificate"),
-        (None, UNKNOWN, r"tls\.key: or its certificate is of an algorithm that isn't known: .* 1\.2\.3\.4\.5"),
+        (None, UNKNOWN, r"tls\.key: is of an algorithm that isn't known: .* 1\.2\.3\.4\.5"),
+        (foreign(ROOT.issue("server").certificate), None, r"tls\.certificate: is for a key that can't be used"),
     ],
 )
 def test_files_that_can_not_be_used_are_told_at_the_start(

@@ -30,19 +30,22 @@ class Pair:
 def read_pair(files: Sequence[bytes]) -> Pair:
     """The certificate chain, its key and, if there is a third file, the clients' roots.
 
-    Raises InvalidArgument for what isn't PEM, and for a key of another certificate.
+    Raises InvalidArgument for what isn't PEM, for unknown algorithms, and for a key of another certificate.
     """
     chain, key = files[0], files[1]
     client_ca = files[2] if len(files) > 2 else None
     certificates = _certificates("tls.certificate", chain)
     try:
         private = load_pem_private_key(key, password=None)
-        ours, theirs = _spki(private.public_key()), _spki(certificates[0].public_key())
     except UnsupportedAlgorithm as error:
-        raise InvalidArgument("tls.key", f"or its certificate is of an algorithm that isn't known: {error}") from error
+        raise InvalidArgument("tls.key", f"is of an algorithm that isn't known: {error}") from error
     except (ValueError, TypeError) as error:
         raise InvalidArgument("tls.key", f"is no private key in PEM without a password: {error}") from error
-    if ours != theirs:
+    try:
+        public = certificates[0].public_key()
+    except (UnsupportedAlgorithm, ValueError) as error:
+        raise InvalidArgument("tls.certificate", f"is for a key that can't be used: {error}") from error
+    if _spki(private.public_key()) != _spki(public):
         raise InvalidArgument("tls.key", "is not that of the first certificate in tls.certificate")
     if client_ca is not None:
         _certificates("tls.client_ca", client_ca)
