@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet install --constraint deploy/constraints.txt
 BUILD_INPUTS := pyproject.toml deploy/constraints.txt service/samgate/_build.py $(wildcard protos/samgate/v1/*.proto)
 
-.PHONY: help serve install test test-images lint format bench capacity soak chaos audit licences clean
+.PHONY: help serve install test test-full test-images lint format bench capacity soak chaos audit licences clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -21,6 +21,9 @@ install: $(VENV)/.installed  ## .venv alone
 
 test: $(VENV)/.developed  ## all tests; some of them in ARGS="tests/unit -k queue"
 	$(BIN)/pytest $(ARGS)
+
+test-full: $(VENV)/.developed  ## the tests of whole networks that `make test` has small: up to an hour and 8 GiB
+	$(BIN)/pytest -m full $(ARGS)
 
 test-images: $(VENV)/.developed  ## as root, the images' commands in clean root folders; weights in ARGS="--weights DIR"
 	PYTHONPATH=tests $(BIN)/python tests/rehearse_images.py $(ARGS)

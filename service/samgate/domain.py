@@ -33,6 +33,17 @@ class Format(StrEnum):
     LOW_RES_LOGITS = "low_res_logits"
 
 
+class MaskSampling(StrEnum):
+    """How low-res logits become an image's."""
+
+    VIA_INPUT = "via_input"
+    """Bilinear to the encoder's input, cut to the image in there, bilinear to the image (SAM's)."""
+    DIRECT = "direct"
+    """Cut to the image, then bilinear to it, at once (SAM 2's); the cut is at a whole low-res pixel (NanoSAM's)."""
+    DIRECT_CUBIC = "direct_cubic"
+    """The same by bicubic interpolation (EfficientSAM's)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """Where an image lies in the encoder's square input. Sizes are (height, width) in pixels.
@@ -46,6 +57,15 @@ class Frame:
     resized: tuple[int, int]
     side: int
     prompt_side: int = 1024
+    scale: float | None = None
+    """Of coordinates on both axes, where it isn't each axis's own."""
+    sampling: MaskSampling = MaskSampling.VIA_INPUT
+    """How logits of masks are brought from there to the image."""
+
+    def cut(self, size: int) -> tuple[int, int]:
+        """Of ``size`` × ``size`` low-res logits the (rows, columns) on the image, of whole ones."""
+        height, width = (max(1, int(size * resized / self.side)) for resized in self.resized)
+        return height, width
 
     def to_prompt(self, coords: FloatArray) -> FloatArray:
         """Coordinates ``[..., 2]`` (x, y) in image pixels → pixels of the prompt frame.
@@ -53,10 +73,8 @@ class Frame:
         Upstream's ``apply_coords`` where both frames are one. Where they aren't, a coordinate still lands on the pixel
         that it is meant for: the scale is that of ``resized``, whose rounding moved the pixels.
         """
-        scale = np.array(
-            [self.resized[1] / self.original[1], self.resized[0] / self.original[0]],
-            dtype=np.float64,
-        )
+        axes = [self.resized[1] / self.original[1], self.resized[0] / self.original[0]]
+        scale = np.array(axes if self.scale is None else [self.scale] * 2, dtype=np.float64)
         return np.asarray(coords * (scale * (self.prompt_side / self.side)), dtype=np.float32)
 
 

@@ -31,6 +31,7 @@ def engine(request: pytest.FixtureRequest, installed: None) -> Iterator[Embedded
     assert isinstance(made, EmbeddedEngine)
     # Else both sides of every comparison would be the same call.
     graphs = made._graphs
+    assert graphs.masked_decoder is not None
     assert [len(graph.parts) for graph in (graphs.decoder, graphs.masked_decoder)] == [2, 2]
     assert len(graphs.lanes) == made.capacity.lanes == made.capacity.decode_images == 2
     yield made
@@ -40,6 +41,7 @@ def engine(request: pytest.FixtureRequest, installed: None) -> Iterator[Embedded
 def whole(engine: EmbeddedEngine) -> EmbeddedEngine:
     """``engine``'s graphs, one call after another."""
     graphs = engine._graphs
+    assert graphs.masked_decoder is not None
     decoder, masked = (Decoder(graph.whole) for graph in (graphs.decoder, graphs.masked_decoder))
     alone = LoadedGraphs(graphs.encoder, decoder, masked, graphs.terms, graphs.lanes[:1])
     return EmbeddedEngine(engine.name, engine.precision, alone, engine.capacity)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from parity.cases import IMAGE_SIZE, VALID, Case
+from parity.cases import Case, valid
+from parity.recording import golden_path, read, shapes_in
 from parity.weights import draw_pixels, draw_state
 from samgate.compile.export import OPSET, export_graph, load_network
 from samgate.engines.blocks import sketch
@@ -35,7 +35,6 @@ from samgate.variants.nets.sam import (
     UpscaleGraph,
 )
 
-STATE = Path(__file__).resolve().parents[1] / "parity" / "golden" / "mobilesam_state.json"
 TENSORRT = tuple(name for name in GRAPHS if name not in ("terms", "attend", "upscale"))
 """It has no NonZero, whose output's shape depends on values."""
 TOLERANCE = 1e-4
@@ -73,17 +72,18 @@ OPERATORS = {
 }
 
 CASES = (
-    Case("one point", images=1, prompts=1, points=1),
-    Case("two images", images=2, prompts=3, points=2),
-    Case("box", images=1, prompts=4, box=True),
-    Case("masked", images=2, prompts=2, points=1, mask=True),
+    Case("one point", SPEC, images=1, prompts=1, points=1),
+    Case("two images", SPEC, images=2, prompts=3, points=2),
+    Case("box", SPEC, images=1, prompts=4, box=True),
+    Case("masked", SPEC, images=2, prompts=2, points=1, mask=True),
 )
 
 
 @pytest.fixture(scope="module")
 def network() -> Sam:
-    shapes = {name: tuple(shape) for name, shape in json.loads(STATE.read_text()).items()}
-    return load_network(SPEC, draw_state(shapes))
+    shapes = shapes_in(read(golden_path(SPEC, small=False)))
+    loaded: Sam = load_network(SPEC, draw_state(shapes))
+    return loaded
 
 
 @pytest.fixture(scope="module")
@@ -100,10 +100,12 @@ def runners(request: pytest.FixtureRequest, graphs: dict[GraphName, Path]) -> di
 @pytest.mark.parametrize("count", [1, 2])
 @torch.inference_mode()
 def test_encoder_answers_as_torch_does(network: Sam, runners: dict[str, Runner], count: int) -> None:
-    image = draw_pixels("images", (count, IMAGE_SIZE, IMAGE_SIZE, 3))
-    valid = np.array([VALID, (IMAGE_SIZE, 500)][:count], np.int32)
-    expected = EncoderGraph(network, IMAGE_SIZE, SPEC.pixel_mean, SPEC.pixel_std)(*map(torch.tensor, (image, valid)))
-    (embedding,) = runners["encoder"]({"image": image, "valid": valid})
+    image = draw_pixels("images", (count, SPEC.input_size, SPEC.input_size, 3))
+    filled = np.array([valid(SPEC), (SPEC.input_size, 500)][:count], np.int32)
+    expected = EncoderGraph(network, SPEC.input_size, SPEC.pixel_mean, SPEC.pixel_std)(
+        *map(torch.tensor, (image, filled))
+    )
+    (embedding,) = runners["encoder"]({"image": image, "valid": filled})
     assert difference(embedding, expected.numpy()) <= TOLERANCE
 
 
@@ -128,7 +130,7 @@ def test_decoder_answers_as_torch_does(network: Sam, runners: dict[str, Runner],
 
 def everything_case() -> tuple[Case, dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
     """With its embedding and its prompts, as inputs."""
-    case = Case("many", images=1, prompts=5, points=1)
+    case = Case("many", SPEC, images=1, prompts=5, points=1)
     coords, labels = case.tokens()
     return case, {"image_embedding": case.embedding}, {"point_coords": coords, "point_labels": labels}
 

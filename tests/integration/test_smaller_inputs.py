@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 
+from parity.recording import golden_path, read, shapes_in
 from parity.weights import draw_pixels, draw_state
 from samgate.compile.export import export_graph, load_network
 from samgate.compile.graphs import ensure_graphs
@@ -25,7 +25,6 @@ from samgate.variants import VARIANTS
 from samgate.variants.nets.sam import EncoderGraph
 from samgate.variants.spec import VariantSpec
 
-STATE = Path(__file__).resolve().parents[1] / "parity" / "golden" / "mobilesam_state.json"
 LARGE = VARIANTS["mobilesam"]
 SMALL = VARIANTS["mobilesam-512"]
 SMALLER = (VARIANTS["mobilesam-768"], SMALL)
@@ -51,7 +50,7 @@ FLOORS = {"box": (0.92, 0.82), "point": (0.82, 0.88)}
 @pytest.mark.parametrize("spec", SMALLER, ids=lambda spec: spec.name)
 @torch.inference_mode()
 def test_an_exported_encoder_answers_as_torch_does(spec: VariantSpec, tmp_path: Path) -> None:
-    shapes = {name: tuple(shape) for name, shape in json.loads(STATE.read_text()).items()}
+    shapes = shapes_in(read(golden_path(LARGE, small=False)))
     network, size, path = load_network(spec, draw_state(shapes)), spec.input_size, tmp_path / "encoder.onnx"
     export_graph(spec, network, "encoder", path)
     image = draw_pixels("images", (1, size, size, 3))

@@ -18,6 +18,8 @@ FloatArray = NDArray[np.float32]
 
 _TOKENS = re.compile(r"(_embed|_token|_tokens|point_embeddings\.\d+)\.weight$")
 
+_POSITIONS = re.compile(r"pos_embed|rel_pos")
+
 
 def draw_state(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[Any]]:
     """A state dict of tensors with these names and shapes, scaled so that activations stay of order 1."""
@@ -48,6 +50,8 @@ def _tensor(name: str, shape: tuple[int, ...]) -> NDArray[Any]:
         return np.abs(values) + np.float32(0.5)
     if _TOKENS.search(name) or name.endswith(("gaussian_matrix", "attention_biases")):
         return values
+    if _POSITIONS.search(name):
+        return values * np.float32(0.3)
     if len(shape) > 1:
         # A transposed convolution's weight is [in, out, k, k] and each output sees one k × k position.
         fan_in = shape[0] if "output_upscaling" in name else math.prod(shape[1:])

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from parity.recording import golden_path, read, shapes_in
 from parity.weights import draw_state
 from samgate.compile.export import load_network
 from samgate.domain import BoolArray, FloatArray, Frame
@@ -22,7 +20,6 @@ from samgate.variants.nets.sam import EncoderGraph
 from samgate.variants.spec import VariantSpec
 from samgate.weights.store import weights_path
 
-STATE = Path(__file__).resolve().parents[1] / "parity" / "golden" / "mobilesam_state.json"
 LARGE = VARIANTS["mobilesam"]
 SMALLER = (VARIANTS["mobilesam-768"], VARIANTS["mobilesam-512"])
 ALL = (LARGE, *SMALLER)
@@ -35,7 +32,7 @@ def named(spec: VariantSpec) -> str:
 
 @pytest.fixture(scope="module")
 def shapes() -> dict[str, tuple[int, ...]]:
-    return {name: tuple(shape) for name, shape in json.loads(STATE.read_text()).items()}
+    return shapes_in(read(golden_path(LARGE, small=False)))
 
 
 @pytest.mark.parametrize("spec", SMALLER, ids=named)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from samgate.domain import FloatArray, Frame, Prompt, Selection
 from samgate.serving.prompting import group_prompts, point_group, select, stack
 from samgate.variants.mobilesam import SPEC
+from samgate.variants.spec import SingleMask
 
 FRAME = Frame(original=(600, 800), resized=(768, 1024), side=1024)
 BOX = np.array([100, 50, 300, 200], np.float32)
@@ -61,7 +64,19 @@ def test_groups_of_one_key_stack_along_images() -> None:
 
 
 def test_selection_picks_the_tokens_of_the_spec() -> None:
-    ious = np.array([0.99, 0.2, 0.9, 0.5], np.float32)
-    assert select(ious, Selection.SINGLE, SPEC) == (0,)
-    assert select(ious, Selection.MULTI, SPEC) == (1, 2, 3)
-    assert select(ious, Selection.BEST, SPEC) == (2,)
+    masks, ious = np.ones((4, 256, 256), np.float32), np.array([0.99, 0.2, 0.9, 0.5], np.float32)
+    assert select(masks, ious, Selection.SINGLE, SPEC) == (0,)
+    assert select(masks, ious, Selection.MULTI, SPEC) == (1, 2, 3)
+    assert select(masks, ious, Selection.BEST, SPEC) == (2,)
+    assert select(masks, ious, Selection.BEST, replace(SPEC, best_of=(0, 1, 2, 3))) == (0,)
+    assert select(masks, ious, Selection.SINGLE, replace(SPEC, single_mask=SingleMask.BEST)) == (2,)
+
+
+def test_an_unstable_single_mask_gives_way_to_the_best_where_the_spec_says_so() -> None:
+    spec = replace(SPEC, single_mask=SingleMask.STABLE_OR_BEST)
+    masks, ious = np.ones((4, 256, 256), np.float32), np.array([0.1, 0.2, 0.9, 0.5], np.float32)
+    assert select(masks, ious, Selection.SINGLE, spec) == (0,)
+    masks[0, :6] = 0.01  # 2.3% of the mask
+    assert select(masks, ious, Selection.SINGLE, spec) == (2,)
+    masks[0] = -1
+    assert select(masks, ious, Selection.SINGLE, spec) == (0,), "of an empty mask upstream says that it is stable"

@@ -274,7 +274,7 @@ def without(name: str) -> dict[str, torch.Tensor]:
         (lambda: checkpoint({"0.bias": "text"}), "not a state dict"),
         (lambda: checkpoint(torch.ones(2)), "not a state dict"),
         (lambda: checkpoint(state_dict() | {"0.bias": torch.tensor([0.0, float("nan")])}), "0.bias holds numbers that"),
-        (lambda: checkpoint(state_dict() | {"0.bias": torch.ones(2).to_sparse()}), "not plain arrays"),
+        (lambda: checkpoint(state_dict() | {"0.bias": torch.ones(2).to_sparse()}), "not a plain array"),
         (lambda: checkpoint(state_dict() | {"0.bias": torch.ones(1).expand(1 << 40)}), "0.bias has shape"),
         (lambda: safetensors.torch.save(without("0.bias")), r"0\.bias is missing"),
         (lambda: safetensors_file()[:-1], "can't be read as safetensors"),

@@ -13,7 +13,7 @@ from samgate.compile.detector import ensure_detector
 from samgate.compile.graphs import GraphFiles, ensure_graphs
 from samgate.errors import InvalidArgument
 from samgate.repository.build import Differences, all_files, compare, place_models, write_files
-from samgate.repository.models import Batching, detector_plan
+from samgate.repository.models import Batching, detector_plan, served_graphs
 from samgate.repository.profiles import PROFILES, Profile, get_profile
 from samgate.repository.tree import model_path
 from samgate.variants import VARIANTS, get_variant
@@ -140,7 +140,7 @@ def _models(
         for profile in profiles
         for spec in specs
         for files in (_graphs(profile, spec, options),)
-        for graph in profile.graphs
+        for graph in served_graphs(spec, profile)
     }
     return models | {
         f"{profile.name}/{model_path(profile, spec.name, 'detector')}": _detector(profile, spec, options)

@@ -62,6 +62,12 @@ def add_parsers(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         help="a file you have: a torch checkpoint, safetensors, an npm archive (.tgz) or the folder it unpacks to; "
         "for a detector, ONNX; its name doesn't matter",
     )
+    parser.add_argument(
+        "--accept-license",
+        action="store_true",
+        dest="accept_licence",
+        help="of a variant that is not for every use, or asks something of those who serve it; the refusal says what",
+    )
     parser.add_argument("--force", action="store_true", help="pull even when installed, and replace what is there")
     _add_json(parser)
     parser.set_defaults(run=_run_pull)
@@ -87,7 +93,7 @@ def _run_pull(args: argparse.Namespace) -> int:
         return _run_pull_detector(args, DETECTORS[args.variant])
     spec = get_variant(args.variant)
     before = installed(spec)
-    info = pull(spec, from_file=args.from_file, force=args.force)
+    info = pull(spec, from_file=args.from_file, force=args.force, accept_licence=args.accept_licence)
     kept = before is not None and not args.force
     if args.json is not None:
         write_json(args.json, {"already_installed": kept, **_weights(info)})
@@ -96,8 +102,10 @@ def _run_pull(args: argparse.Namespace) -> int:
     console = Console()
     done = "was already installed (--force replaces it)" if kept else "is installed"
     console.print(f"{spec.title} {done}", markup=False)
-    for name, value in (("file", info.path), ("sha256", info.sha256), ("origin", info.origin.source)):
-        console.print(f"  {name:<6} {value}", markup=False, soft_wrap=True)
+    licence = f"{spec.licence}: {spec.licence_note}" if spec.licence_note else spec.licence
+    told = (("file", info.path), ("sha256", info.sha256), ("origin", info.origin.source), ("licence", licence))
+    for name, value in told:
+        console.print(f"  {name:<7} {value}", markup=False, soft_wrap=True)
     return 0
 
 

@@ -22,17 +22,7 @@ from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
 from samgate.errors import CompileError, WeightsError
-from samgate.variants.graphs import EVERYTHING_POINTS, GraphName, GraphSpec, TensorSpec, graph_specs
-from samgate.variants.nets.sam import (
-    AttendGraph,
-    DecoderGraph,
-    EncoderGraph,
-    MaskedDecoderGraph,
-    Sam,
-    ScoresGraph,
-    TermsGraph,
-    UpscaleGraph,
-)
+from samgate.variants.graphs import GraphName, GraphSpec, TensorSpec, graph_specs
 from samgate.variants.spec import VariantSpec
 
 OPSET = 20
@@ -43,14 +33,20 @@ _EXAMPLE_SIZES = {"N": 2, "I": 2, "P": 3, "K": 4, "U": 2, "S": 5}
 """Of dynamic axes while a graph is traced: each another, where they could be mistaken for each other."""
 
 
-def load_network(spec: VariantSpec, state_dict: Mapping[str, Tensor | NDArray[Any]]) -> Sam:
-    """The network of ``spec`` with exactly the weights of ``state_dict``, in evaluation mode.
+def resolve(reference: str) -> Callable[..., Any]:
+    """The function that ``module:function`` names, as specs spell it."""
+    module, _, function = reference.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return found
+
+
+def load_network(spec: VariantSpec, state_dict: Mapping[str, Tensor | NDArray[Any]]) -> Any:
+    """The network of ``spec``, whatever its class, with exactly the weights of ``state_dict``, in evaluation mode.
 
     Raises:
         WeightsError: names or shapes differ from the network's; the message lists the first of them.
     """
-    module, _, function = spec.network.partition(":")
-    network = cast("Callable[[VariantSpec], Sam]", getattr(importlib.import_module(module), function))(spec)
+    network: nn.Module = resolve(spec.network)(spec)
     own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     given = {name: tuple(value.shape) for name, value in state_dict.items()}
     problems = {
@@ -62,32 +58,20 @@ def load_network(spec: VariantSpec, state_dict: Mapping[str, Tensor | NDArray[An
         listed = "; ".join(f"{len(names)} {problem}: {_first(names)}" for problem, names in problems.items() if names)
         raise WeightsError(f"these are not the weights of {spec.name}: {listed}")
     tensors = {name: value if isinstance(value, Tensor) else torch.tensor(value) for name, value in state_dict.items()}
-    network.load_state_dict(tensors, strict=True)
+    network.load_state_dict(tensors, strict=True, assign=True)
     return network.eval()
 
 
-def export_graph(spec: VariantSpec, network: Sam, name: GraphName, path: Path) -> None:
+def graph_module(spec: VariantSpec, network: nn.Module, name: GraphName) -> nn.Module:
+    """What computes the graph ``name`` of ``spec`` in torch, with ``network``'s weights."""
+    module: nn.Module = resolve(spec.graph_module)(spec, network, name)
+    return module
+
+
+def export_graph(spec: VariantSpec, network: nn.Module, name: GraphName, path: Path) -> None:
     """Writes the graph ``name`` of ``spec``. Raises CompileError."""
     graph = graph_specs(spec)[name]
-    _export(_module(spec, network, name), graph, path)
-
-
-def _module(spec: VariantSpec, network: Sam, name: GraphName) -> nn.Module:
-    match name:
-        case "encoder":
-            return EncoderGraph(network, spec.input_size, spec.pixel_mean, spec.pixel_std)
-        case "decoder":
-            return DecoderGraph(network)
-        case "masked_decoder":
-            return MaskedDecoderGraph(network)
-        case "terms":
-            return TermsGraph(network)
-        case "attend":
-            return AttendGraph(network, EVERYTHING_POINTS)
-        case "upscale":
-            return UpscaleGraph(network, EVERYTHING_POINTS)
-        case "scores":
-            return ScoresGraph(network)
+    _export(graph_module(spec, network, name), graph, path)
 
 
 def _export(module: nn.Module, graph: GraphSpec, path: Path) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from samgate.errors import CompileError, NotInstalled
-from samgate.variants.graphs import GRAPHS, GraphName
+from samgate.variants.graphs import GraphName
 from samgate.variants.spec import VariantSpec
 from samgate.weights import store
 from samgate.weights.home import file_lock, home_folder
@@ -38,7 +38,7 @@ def ensure_graphs(spec: VariantSpec, report: Callable[[str], None] = lambda mess
     if info is None:
         raise NotInstalled(f"{spec.name} is not installed; install it with: samgate pull {spec.name}")
     folder = home_folder("graphs") / f"{spec.name}-{graphs_key(spec, info.sha256)}"
-    files = {name: folder / f"{name}.onnx" for name in GRAPHS}
+    files = {name: folder / f"{name}.onnx" for name in spec.graphs}
     with file_lock(folder.with_suffix(".lock"), timeout_s=_EXPORT_TIMEOUT_S):
         if not folder.exists():
             report(f"exporting {spec.name} to ONNX (once)")
@@ -54,7 +54,7 @@ def _export(spec: VariantSpec, folder: Path) -> None:
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         network = load_network(spec, store.load(spec))
-        for name in GRAPHS:
+        for name in spec.graphs:
             export_graph(spec, network, name, scratch / f"{name}.onnx")
         os.replace(scratch, folder)
     finally:
@@ -65,8 +65,9 @@ def graphs_key(spec: VariantSpec, weights_sha256: str) -> str:
     """What the content of the graphs depends on, as a short hash."""
     digest = hashlib.sha256(weights_sha256.encode())
     sizes = (spec.input_size, spec.prompt_size, spec.embedding_shape, spec.low_res_size)
-    tokens = (spec.single_mask_token, spec.multimask_tokens)
-    digest.update(repr((spec.network, sizes, tokens, spec.pixel_mean, spec.pixel_std)).encode())
+    tokens = (spec.single_mask_token, spec.multimask_tokens, spec.best_of)
+    network = (spec.network, spec.graph_module, spec.graphs, sorted(spec.architecture.items()))
+    digest.update(repr((network, sizes, tokens, spec.pixel_mean, spec.pixel_std)).encode())
     sources = (_PACKAGE / name for name in ("compile/export.py", "variants/graphs.py", "variants/merging.py"))
     for source in (*sorted((_PACKAGE / "variants" / "nets").glob("*.py")), *sources):
         digest.update(source.read_bytes())

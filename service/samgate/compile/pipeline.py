@@ -19,7 +19,7 @@ from samgate.compile.targets import Target, resolve_plan
 from samgate.compile.tensorrt import build_plan
 from samgate.compile.toolchain import Toolchain, find_toolchain
 from samgate.errors import CompileError, InvalidArgument, NotInstalled
-from samgate.variants.graphs import AnyGraph, GraphName, GraphSpec, graph_specs
+from samgate.variants.graphs import GraphName, GraphSpec, graph_specs
 from samgate.variants.spec import PrecisionPlan, VariantSpec
 from samgate.weights import store
 from samgate.weights.home import home_folder, sha256_file
@@ -78,6 +78,7 @@ def compile_variant(request: Request, report: Report) -> list[Artifact]:
         prepared = {
             name: prepare(spec, target, plan, name, reference[name], folder, request.calibration, report)
             for name in target.graphs
+            if name in spec.graphs
         }
         gate = _gate(request, plan, reference, {name: one.path for name, one in prepared.items()}, report)
         return [
@@ -131,7 +132,7 @@ def _install(
     folder = root / artifact_name(spec, target, request.precision, capability)
     graphs = graph_specs(spec)
     with scratch_folder(root) as scratch:
-        files: dict[AnyGraph, CompiledFile] = {}
+        files: dict[GraphName, CompiledFile] = {}
         for name, one in prepared.items():
             if capability:
                 report(f"compiling {name} for compute capability {capability}")
@@ -148,8 +149,8 @@ def _install(
             version=toolchain.version,
             compute_capability=capability,
             islands={island.name: island.reason for island in spec.islands},
-            profiles={name: _profiles(graphs[name]) for name in target.graphs},
-            graphs=files,
+            profiles={name: _profiles(graphs[name]) for name in files},
+            graphs=dict(files.items()),
             gate=gate.figures,
             checked=gate.words,
         )

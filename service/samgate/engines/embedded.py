@@ -20,6 +20,7 @@ from samgate.engines.base import Capacity, Decoded, Images, Prompts
 from samgate.engines.blocks import sketch
 from samgate.engines.terms import LatestTerms, Terms
 from samgate.errors import Unavailable
+from samgate.segevery.coarse import coarse_of
 from samgate.variants.graphs import EVERYTHING_PROMPTS, TERMS
 
 T = TypeVar("T")
@@ -62,14 +63,24 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True)
+class WholeLane:
+    """The same for decoders that have no such halves: ``decoder`` makes all masks, of which the wanted ones stay."""
+
+    decoder: Graph
+
+
+@dataclass(frozen=True, slots=True)
 class LoadedGraphs:
-    """The graphs of one variant, ready to run. ``lanes`` run beside each other, none waiting for another."""
+    """The graphs of one variant, ready to run. ``lanes`` run beside each other, none waiting for another.
+
+    ``masked_decoder`` is None where no prompt may have a mask, ``terms`` where ``lanes`` are :class:`WholeLane`.
+    """
 
     encoder: Graph
     decoder: Decoder
-    masked_decoder: Decoder
-    terms: Graph
-    lanes: tuple[Lane, ...]
+    masked_decoder: Decoder | None
+    terms: Graph | None
+    lanes: tuple[Lane, ...] | tuple[WholeLane, ...]
 
 
 class EmbeddedEngine:
@@ -87,7 +98,7 @@ class EmbeddedEngine:
             max(1, len(graphs.decoder.parts) - 1), thread_name_prefix=f"{name}-decode-beside"
         )
         self._everything = ThreadPoolExecutor(len(graphs.lanes), thread_name_prefix=f"{name}-everything")
-        self._lanes: SimpleQueue[Lane] = SimpleQueue()
+        self._lanes: SimpleQueue[Lane | WholeLane] = SimpleQueue()
         """Those that are free: as many as threads are."""
         for lane in graphs.lanes:
             self._lanes.put(lane)
@@ -110,6 +121,8 @@ class EmbeddedEngine:
     ) -> Decoded:
         """See :meth:`samgate.engines.base.Engine.decode`."""
         graph = self._graphs.decoder if prompts.masks is None else self._graphs.masked_decoder
+        if graph is None:
+            raise ValueError("a prompt with a mask, and no graph for it")
         axis = 0 if len(embeddings) > 1 else 1
         calls = [_inputs(*part) for part in divide(embeddings, prompts, len(graph.parts))]
         (results,) = await self._run(self._decoding, lambda: graph.run(calls, self._beside))
@@ -137,17 +150,21 @@ class EmbeddedEngine:
 
     def _survivors(self, embedding: FloatArray, prompts: Prompts, choose: Choose) -> Survivors:
         """Of at most EVERYTHING_PROMPTS, on a thread of their own."""
-        terms, lane = self._terms(embedding), self._lanes.get()
+        terms = self._graphs.terms
+        known = self._terms(terms, embedding) if terms is not None else {}
+        lane = self._lanes.get()
         try:
-            return _survivors(lane, terms, prompts, choose)
+            if isinstance(lane, WholeLane):
+                return _decoded_survivors(lane, embedding, prompts, choose)
+            return _survivors(lane, known, prompts, choose)
         finally:
             self._lanes.put(lane)
 
-    def _terms(self, embedding: FloatArray) -> Terms:
+    def _terms(self, graph: Graph, embedding: FloatArray) -> Terms:
         with self._terms_lock:
             found = self._latest.of(embedding)
             if found is None:
-                made = self._graphs.terms({"image_embedding": embedding[None]})
+                made = graph({"image_embedding": embedding[None]})
                 self._latest.keep(embedding, found := dict(zip(TERMS, made, strict=True)))
             return found
 
@@ -196,6 +213,12 @@ def _survivors(lane: Lane, terms: Terms, prompts: Prompts, choose: Choose) -> Su
         drawn = sketch(terms, lent, prompt, chosen.kept[at, 1], chosen.blocks[at])
         drawn.finish([lane.upscale(part.inputs)[0] for part in drawn.parts], masks[at[0] : at[-1] + 1])
     return Survivors(masks, chosen.kept, ious)
+
+
+def _decoded_survivors(lane: WholeLane, embedding: FloatArray, prompts: Prompts, choose: Choose) -> Survivors:
+    masks, ious = (output[0] for output in lane.decoder(_inputs([embedding], prompts)))
+    kept = choose(ious, coarse_of(masks)).kept
+    return Survivors(masks[kept[:, 0], kept[:, 1]], kept, ious)
 
 
 def divide(

@@ -14,7 +14,7 @@ from typing import Protocol, cast
 from samgate.config import EngineSettings, Settings
 from samgate.engines.base import Capacity, Engine
 from samgate.engines.cpu import DECODE_PROMPTS, ENCODE_BATCH, usable_cores
-from samgate.engines.embedded import Decoder, EmbeddedEngine, Graph, Lane, LoadedGraphs
+from samgate.engines.embedded import Decoder, EmbeddedEngine, Graph, Lane, LoadedGraphs, WholeLane
 from samgate.engines.graphs import RUNTIMES, RuntimeName, runtime_graphs
 from samgate.errors import InvalidArgument
 from samgate.variants.graphs import EVERYTHING_PROMPTS, GraphName
@@ -92,12 +92,20 @@ def load_embedded(spec: VariantSpec, settings: EngineSettings, report: Callable[
         return runtime.load_side_by_side(graphs.files[graph], graphs.hints[graph], threads, size, lend)
 
     batch = 1 if capacity.max_images == 1 else None
+    terms: Graph | None = None
+    lanes: tuple[Lane, ...] | tuple[WholeLane, ...]
+    if "attend" not in graphs.files:
+        lanes = tuple(map(WholeLane, on_one_thread("decoder")))
+    else:
+        terms = runtime.load_graph(graphs.files["terms"], graphs.hints["terms"], threads)
+        attends = on_one_thread("attend", EVERYTHING_PROMPTS, lend=True)
+        lanes = tuple(map(Lane, attends, on_one_thread("upscale")))
     loaded = LoadedGraphs(
         encoder=runtime.load_graph(graphs.files["encoder"], graphs.hints["encoder"], threads, batch),
         decoder=decoder("decoder"),
-        masked_decoder=decoder("masked_decoder"),
-        terms=runtime.load_graph(graphs.files["terms"], graphs.hints["terms"], threads),
-        lanes=tuple(map(Lane, on_one_thread("attend", EVERYTHING_PROMPTS, lend=True), on_one_thread("upscale"))),
+        masked_decoder=decoder("masked_decoder") if "masked_decoder" in graphs.files else None,
+        terms=terms,
+        lanes=lanes,
     )
     return EmbeddedEngine(runtime.NAME, graphs.plan, loaded, capacity)
 

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from samgate.domain import BoolArray, FinishedMask, FloatArray, Frame, UInt8Array
+from samgate.domain import BoolArray, FinishedMask, FloatArray, Frame, MaskSampling, UInt8Array
 
 _WHOLE_SHARE = 0.3
 """Above this share of the image, OpenCV resizes the whole of it faster than NumPy does the part."""
@@ -84,6 +84,9 @@ def finish_region(low_res: FloatArray, frame: Frame, threshold: float, offset: f
 
 def _window(hot: BoolArray, frame: Frame) -> Window | None:
     """What part of the image interpolation can reach from ``hot`` ``[256, 256]``: never too little."""
+    if frame.sampling is MaskSampling.DIRECT_CUBIC:
+        # Where logits are far apart, a cubic goes beyond them: nothing tells where from the logits alone.
+        return 0, 0, frame.original[1], frame.original[0]
     spans: list[tuple[int, int]] = []
     for axis, low in ((1, hot.shape[0]), (0, hot.shape[1])):
         lines = np.flatnonzero(hot.any(axis=axis))
@@ -91,6 +94,8 @@ def _window(hot: BoolArray, frame: Frame) -> Window | None:
             return None
         resized, original = frame.resized[1 - axis], frame.original[1 - axis]
         step, scale = frame.side / low, original / resized
+        if frame.sampling is MaskSampling.DIRECT:
+            scale = original / (frame.cut(low)[1 - axis] * step)
         first = int(((lines[0] - 1) * step - 1) * scale) - 1
         last = int(((lines[-1] + 2) * step + 1) * scale) + 2
         spans.append((min(max(first, 0), original), min(last, original)))
@@ -102,6 +107,8 @@ def _logits(low_res: FloatArray, frame: Frame, window: Window) -> FloatArray:
     """``window`` of the image: ``low_res`` resized to the encoder's input, cut and resized to the image's size."""
     x0, y0, x1, y1 = window
     height, width = frame.original
+    if frame.sampling is not MaskSampling.VIA_INPUT:
+        return _direct_logits(low_res, frame, window)
     if frame.resized == frame.original:
         return _input_logits(low_res, frame.side, window)
     if (y1 - y0) * (x1 - x0) > _WHOLE_SHARE * height * width:
@@ -115,6 +122,18 @@ def _logits(low_res: FloatArray, frame: Frame, window: Window) -> FloatArray:
     # Columns first: NumPy gathers whole rows faster, and there are fewest of them before they are interpolated.
     strip = _between(np.take(source, columns - left, axis=1), np.take(source, right - left, axis=1), across)
     return _between(np.take(strip, rows - top, axis=0), np.take(strip, below - top, axis=0), down[:, None])
+
+
+def _direct_logits(low_res: FloatArray, frame: Frame, window: Window) -> FloatArray:
+    """The same without the encoder's input between."""
+    x0, y0, x1, y1 = window
+    height, width = frame.original
+    rows, columns = frame.cut(low_res.shape[0])
+    cubic = frame.sampling is MaskSampling.DIRECT_CUBIC
+    whole = cv2.resize(
+        low_res[:rows, :columns], (width, height), interpolation=cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
+    )
+    return np.asarray(whole[y0:y1, x0:x1], dtype=np.float32)
 
 
 def _input_logits(low_res: FloatArray, side: int, window: Window) -> FloatArray:

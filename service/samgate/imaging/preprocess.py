@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -11,10 +12,16 @@ from samgate.variants.spec import ResizeRule, VariantSpec
 
 def frame_of(height: int, width: int, spec: VariantSpec) -> Frame:
     """Where an image of ``height`` × ``width`` pixels lies in the input of ``spec``'s encoder."""
+    side, scale = spec.input_size, None
     match spec.resize:
         case ResizeRule.LONGEST_SIDE:
-            resized = longest_side(height, width, spec.input_size)
-            return Frame((height, width), resized, spec.input_size, spec.prompt_size)
+            resized = longest_side(height, width, side)
+        case ResizeRule.LONGEST_SIDE_CUT:
+            scale = side / max(height, width)
+            resized = max(1, int(scale * height)), max(1, int(scale * width))
+        case ResizeRule.SQUASH | ResizeRule.SQUASH_ROUGH:
+            resized = side, side
+    return Frame((height, width), resized, side, spec.prompt_size, scale, spec.mask_sampling)
 
 
 def longest_side(height: int, width: int, side: int) -> tuple[int, int]:
@@ -29,12 +36,21 @@ def longest_side(height: int, width: int, side: int) -> tuple[int, int]:
 def encoder_input(image: UInt8Array, spec: VariantSpec) -> tuple[UInt8Array, Frame]:
     """``image`` uint8 ``[H, W, 3]`` RGB → uint8 ``[S, S, 3]``, and where it lies in there.
 
-    Bit for bit what upstream feeds its encoder: Pillow's antialiased bilinear resize, zeros to the right and below.
-    (Zeros because that is what the graphs' normalisation expects of padding; they normalise first and pad after.)
+    Bit for bit what upstream feeds its encoder, where that resizes whole numbers, as SAM does: Pillow's antialiased
+    resize, zeros to the right and below. (Zeros because that is what the graphs' normalisation expects of padding; they
+    normalise first and pad after.) Upstreams that resize fractions, SAM 2 and EfficientSAM, are met to half a
+    grey level.
     """
     frame = frame_of(image.shape[0], image.shape[1], spec)
     height, width = frame.resized
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+    if spec.resize is ResizeRule.SQUASH_ROUGH:
+        resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    else:
+        cubic = spec.resize is ResizeRule.LONGEST_SIDE_CUT
+        kernel = Image.Resampling.BICUBIC if cubic else Image.Resampling.BILINEAR
+        resized = np.asarray(Image.fromarray(image).resize((width, height), kernel))
+    if frame.resized == (frame.side, frame.side):
+        return np.ascontiguousarray(resized, dtype=np.uint8), frame
     square = np.zeros((frame.side, frame.side, 3), dtype=np.uint8)
-    square[:height, :width] = np.asarray(resized)
+    square[:height, :width] = resized
     return square, frame

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from samgate.domain import FloatArray, Frame
+from samgate.domain import FloatArray, Frame, MaskSampling
 
 Positions = NDArray[np.intp]
 
@@ -15,7 +15,8 @@ def logits_at(low_res: FloatArray, frame: Frame, rows: Positions, columns: Posit
 
     ``low_res`` is float32 ``[S, 256, 256]`` over the padded square, the result float32 ``[S, R, C]``: that of
     :func:`~samgate.imaging.masks.full_logits` there, but for the rounding of float32. Both of its bilinear steps are
-    linear along each axis, so together they are a sum of four low-res rows, then of four columns.
+    linear along each axis, so together they are a sum of four low-res rows, then of four columns. (Where masks are
+    made by bicubic interpolation, this is bilinear all the same.)
     """
     size = low_res.shape[-1]
     at_rows, down = _taps(size, frame, 0, rows)
@@ -27,6 +28,10 @@ def logits_at(low_res: FloatArray, frame: Frame, rows: Positions, columns: Posit
 
 def _taps(size: int, frame: Frame, axis: int, at: Positions) -> tuple[Positions, FloatArray]:
     """Four low-res lines of ``size`` along ``axis`` and their weights, both ``[n, 4]``, for the image's ``at``."""
+    if frame.sampling is not MaskSampling.VIA_INPUT:
+        near, far, share = _neighbours(frame.cut(size)[axis], frame.original[axis], at)
+        nothing = np.zeros_like(share)
+        return np.stack((near, far, near, far), axis=1), np.stack((1 - share, share, nothing, nothing), axis=1)
     near, far, share = _neighbours(frame.resized[axis], frame.original[axis], at)
     lines: list[Positions] = []
     weights: list[FloatArray] = []

@@ -51,6 +51,11 @@ def model_name(variant: str, graph: AnyGraph) -> str:
     return f"{variant}_{graph}"
 
 
+def served_graphs(spec: VariantSpec, profile: Profile) -> list[GraphName]:
+    """Those of ``spec`` that are models under ``profile``."""
+    return [name for name in profile.graphs if name in spec.graphs]
+
+
 def model_configs(
     spec: VariantSpec,
     profile: Profile,
@@ -63,7 +68,7 @@ def model_configs(
     hints = {"plan": profile.plan, "best_batch": str(profile.best_batch), "best_prompts": str(profile.best_prompts)}
     return {
         name: _model(spec.name, profile, graphs[name], batching, hints | dict(given.get(name, {})))
-        for name in profile.graphs
+        for name in served_graphs(spec, profile)
     }
 
 

@@ -111,10 +111,13 @@ def _variant(spec: VariantSpec) -> Iterator[str]:
             ", ".join(f"`{profile.name}`" for profile in PROFILES.values() if name in profile.graphs),
         )
         for name in _ROLES
+        if name in graphs
     )
     yield _table(("model", "", "inputs", "outputs", "profiles"), rows)
     yield "Shapes that the models are tuned for, smallest / typical / largest (the TensorRT plans take no others):\n"
-    yield _table(("model", "largest batch", "shapes"), (_shapes(spec, graphs[name]) for name in _ROLES))
+    yield _table(
+        ("model", "largest batch", "shapes"), (_shapes(spec, graphs[name]) for name in _ROLES if name in graphs)
+    )
 
 
 def _detectors(specs: Sequence[DetectorSpec]) -> Iterator[str]:

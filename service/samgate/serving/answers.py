@@ -52,7 +52,7 @@ def answer_prompt(
 ) -> list[AnsweredMask]:
     """The masks of one prompt: ``low_res`` float32 ``[M, 256, 256]``, ``ious`` ``[M]``. Raises Overloaded."""
     masks = []
-    for token in select(ious, call.selection, spec):
+    for token in select(low_res, ious, call.selection, spec):
         finished = finish(low_res[token], frame, spec.mask_threshold)
         wants_logits = call.return_logits or call.format is Format.LOW_RES_LOGITS
         data = None if call.format is Format.LOW_RES_LOGITS else encode_mask(finished.mask, call.format)

@@ -9,10 +9,11 @@ import numpy as np
 
 from samgate.domain import FloatArray, Frame, IntArray, Prompt, Selection
 from samgate.engines.base import Prompts
-from samgate.variants.spec import PaddingPoint, VariantSpec
+from samgate.variants.spec import PaddingPoint, SingleMask, VariantSpec
 
 PAD_LABEL = -1
 BOX_LABELS = (2, 3)
+STABLE_OFFSET, STABLE = 0.05, 0.98
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +92,22 @@ def _together(groups: Sequence[Prompts], axis: int) -> Prompts:
     )
 
 
-def select(ious: FloatArray, selection: Selection, spec: VariantSpec) -> tuple[int, ...]:
-    """Which of a prompt's mask tokens are answered; ``ious`` float32 ``[M]`` are their predicted IoUs."""
-    if selection is Selection.SINGLE:
-        return (spec.single_mask_token,)
+def select(masks: FloatArray, ious: FloatArray, selection: Selection, spec: VariantSpec) -> tuple[int, ...]:
+    """Which of a prompt's mask tokens are answered: low-res logits ``masks`` float32 ``[M, 256, 256]``, predicted
+    ``ious`` float32 ``[M]``."""
     if selection is Selection.MULTI:
         return spec.multimask_tokens
-    return (max(spec.multimask_tokens, key=lambda token: float(ious[token])),)
+    if selection is Selection.SINGLE:
+        stable = spec.single_mask is SingleMask.STABLE_OR_BEST and _is_stable(masks[spec.single_mask_token])
+        if stable or spec.single_mask is SingleMask.TOKEN:
+            return (spec.single_mask_token,)
+    return (max(spec.best_tokens, key=lambda token: float(ious[token])),)
+
+
+def _is_stable(logits: FloatArray) -> bool:
+    """SAM 2's ``dynamic_multimask_via_stability``, with the constants that all of its configurations have."""
+    inner, outer = (int(np.count_nonzero(logits > offset)) for offset in (STABLE_OFFSET, -STABLE_OFFSET))
+    return outer == 0 or bool(np.float32(inner) / np.float32(outer) >= STABLE)
 
 
 def _tokens(prompt: Prompt, frame: Frame, spec: VariantSpec) -> tuple[FloatArray, IntArray]:
@@ -105,10 +115,25 @@ def _tokens(prompt: Prompt, frame: Frame, spec: VariantSpec) -> tuple[FloatArray
     if prompt.box is not None:
         coords.append(frame.to_prompt(prompt.box.reshape(2, 2)))
         labels.append(np.array(BOX_LABELS, np.int32))
-    elif spec.padding_point is PaddingPoint.WITHOUT_BOX and len(prompt.points) > 0:
-        coords.append(np.zeros((1, 2), np.float32))
-        labels.append(np.array([PAD_LABEL], np.int32))
+    missing = _padding(sum(map(len, labels)), prompt.box is not None, spec)
+    coords.append(np.zeros((missing, 2), np.float32))
+    labels.append(np.full(missing, PAD_LABEL, np.int32))
     return np.concatenate(coords).astype(np.float32), np.concatenate(labels).astype(np.int32)
+
+
+def _padding(points: int, box: bool, spec: VariantSpec) -> int:
+    """How many padding points follow ``points``, among them the corners of a ``box``."""
+    if not points:
+        return 0
+    match spec.padding_point:
+        case PaddingPoint.WITHOUT_BOX:
+            return int(not box)
+        case PaddingPoint.ALWAYS:
+            return 1
+        case PaddingPoint.NEVER:
+            return 0
+        case PaddingPoint.TO_MOST:
+            return max(0, (spec.prompts.most_points or points) - points)
 
 
 def _mask(prompt: Prompt) -> FloatArray:

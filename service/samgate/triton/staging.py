@@ -12,7 +12,7 @@ from samgate.engines.cpu import cpu_info, usable_cores
 from samgate.engines.graphs import runtime_graphs
 from samgate.engines.quiet_openvino import ov
 from samgate.repository.build import write_files
-from samgate.repository.models import Batching
+from samgate.repository.models import Batching, served_graphs
 from samgate.repository.profiles import PROFILES
 from samgate.repository.tree import Parameters, model_path, repository_files
 from samgate.variants import get_variant
@@ -50,9 +50,9 @@ def stage(
         precisions[spec.name] = graphs.plan
         parameters[spec.name] = {
             graph: _parameters(graph, graphs.files[graph], graphs.plan, graphs.hints[graph], threads)
-            for graph in _PROFILE.graphs
+            for graph in served_graphs(spec, _PROFILE)
         }
-        links |= {model_path(_PROFILE, spec.name, graph): graphs.files[graph] for graph in _PROFILE.graphs}
+        links |= {model_path(_PROFILE, spec.name, graph): graphs.files[graph] for graph in parameters[spec.name]}
     detectors: dict[DetectorSpec, Mapping[str, str]] = {}
     for name in options.detectors:
         made = ensure_detector(get_detector(name), report)

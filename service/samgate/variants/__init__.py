@@ -1,15 +1,21 @@
-"""The systems samgate knows, by name."""
+"""The systems samgate knows, by name: the ``SPECS`` of the modules in here."""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+
 from samgate.errors import NotFound
-from samgate.variants import mobilesam, mobilesam_smaller
 from samgate.variants.spec import VariantSpec
 
-VARIANTS: dict[str, VariantSpec] = {
-    spec.name: spec for spec in (mobilesam.SPEC, mobilesam_smaller.SPEC_768, mobilesam_smaller.SPEC_512)
-}
-DEFAULT_VARIANT = mobilesam.SPEC.name
+
+def _found() -> dict[str, VariantSpec]:
+    modules = (importlib.import_module(f"{__name__}.{one.name}") for one in pkgutil.iter_modules(__path__))
+    return {spec.name: spec for module in modules for spec in getattr(module, "SPECS", ())}
+
+
+VARIANTS: dict[str, VariantSpec] = _found()
+DEFAULT_VARIANT = "mobilesam"
 
 
 def get_variant(name: str) -> VariantSpec:

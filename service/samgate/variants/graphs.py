@@ -13,17 +13,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from samgate.variants.merging import Merging
-from samgate.variants.spec import ShapeProfile, VariantSpec
+from samgate.variants.spec import GRAPHS, GraphName, ShapeProfile, VariantSpec
 
-GraphName = Literal["encoder", "decoder", "masked_decoder", "terms", "attend", "upscale", "scores"]
-"""For SegEvery, ``scores`` tells of all prompts what their masks are worth and coarsely what they are, so that
-``decoder`` need only make those that are of use. Within a process it is done in parts that leave their results where
-they are: ``terms``, once an image, ``attend``, and ``upscale`` for the masks of use."""
+__all__ = ["GRAPHS", "GraphName"]
 
 AnyGraph = GraphName | Literal["detector"]
-"""A variant's graphs, and the one that a detector has (:func:`samgate.variants.detectors.detector_graph`)."""
+"""A variant's graphs, and the one that a detector has (:func:`samgate.variants.detectors.detector_graph`).
 
-GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "terms", "attend", "upscale", "scores")
+For SegEvery, ``scores`` tells of all prompts what their masks are worth and coarsely what they are, so that
+``decoder`` need only make those that are of use. Within a process it is done in parts that leave their results where
+they are: ``terms``, once an image, ``attend``, and ``upscale`` for the masks of use."""
 
 EVERYTHING_POINTS = 2
 """K of SegEvery's prompts: a point and the padding point, or a box's two corners."""
@@ -63,7 +62,7 @@ class GraphSpec:
 
 
 def graph_specs(spec: VariantSpec) -> dict[GraphName, GraphSpec]:
-    """By name, in the order of :data:`GRAPHS`, for the sizes of ``spec``."""
+    """Those that ``spec`` has, by name, for its sizes."""
     masks = spec.mask_tokens
     low_res, size = spec.low_res_size, spec.input_size
 
@@ -136,4 +135,4 @@ def graph_specs(spec: VariantSpec) -> dict[GraphName, GraphSpec]:
         ),
         GraphSpec("scores", (embedding(1), *prompts(1, EVERYTHING_POINTS)), scores, None, shapes.everything),
     )
-    return dict(zip(GRAPHS, graphs, strict=True))
+    return {name: graph for name, graph in zip(GRAPHS, graphs, strict=True) if name in spec.graphs}

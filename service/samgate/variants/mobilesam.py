@@ -88,3 +88,4 @@ SPEC = VariantSpec(
         ),
     ),
 )
+SPECS = (SPEC,)

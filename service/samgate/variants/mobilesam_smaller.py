@@ -74,3 +74,4 @@ SPEC_512 = _at(
         ),
     },
 )
+SPECS = (SPEC_768, SPEC_512)

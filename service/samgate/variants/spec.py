@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
+
+from samgate.domain import MaskSampling
+
+GraphName = Literal["encoder", "decoder", "masked_decoder", "terms", "attend", "upscale", "scores"]
+"""See :mod:`samgate.variants.graphs`."""
+GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "terms", "attend", "upscale", "scores")
 
 
 class ResizeRule(StrEnum):
@@ -17,13 +23,50 @@ class ResizeRule(StrEnum):
 
     LONGEST_SIDE = "longest_side"
     """Long side to ``input_size`` (new side = int(side·scale + 0.5)), antialiased bilinear, pad right and bottom."""
+    LONGEST_SIDE_CUT = "longest_side_cut"
+    """NanoSAM's: new side = int(side·scale), antialiased bicubic, pad right and bottom; coordinates are scaled by the
+    same factor on both axes."""
+    SQUASH = "squash"
+    """SAM 2's: both sides to ``input_size`` whatever the shape, antialiased bilinear; no padding."""
+    SQUASH_ROUGH = "squash_rough"
+    """EfficientSAM's: the same without antialiasing."""
 
 
 class PaddingPoint(StrEnum):
-    """When upstream appends one extra point with label −1 to a prompt."""
+    """When upstream appends extra points with label −1 to a prompt. One that is only a mask has no tokens at all."""
 
     WITHOUT_BOX = "without_box"
-    """To every prompt that has points but no box (SAM's rule; one that is only a mask has no tokens at all)."""
+    """One to every prompt that has points but no box (SAM's rule)."""
+    ALWAYS = "always"
+    """One to every prompt that has points or a box (SAM 2's)."""
+    NEVER = "never"
+    """None (NanoSAM's)."""
+    TO_MOST = "to_most"
+    """As many as are missing to the most points that a prompt may have (EfficientSAM's)."""
+
+
+class SingleMask(StrEnum):
+    """What answers a request for one mask."""
+
+    TOKEN = "token"
+    """That of ``single_mask_token``."""
+    BEST = "best"
+    """The best predicted of ``best_tokens``, for decoders that were trained without a token for it."""
+    STABLE_OR_BEST = "stable_or_best"
+    """That of ``single_mask_token`` if its low-res stability is high enough, else the best (SAM 2's)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSupport:
+    """Which prompts the system was made for; others are refused. Foreground points and boxes go everywhere.
+
+    ``background``: points that the object doesn't have. ``mask``: logits of an earlier round. ``most_points``: of one
+    prompt, where a box counts as two.
+    """
+
+    background: bool = True
+    mask: bool = True
+    most_points: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +94,17 @@ class NpmSource:
     kind: Literal["npm"] = "npm"
 
 
-Source = UrlSource | NpmSource
+@dataclass(frozen=True, slots=True)
+class ManualSource:
+    """Files that upstream offers where a program can't fetch or check them: ``where`` says where, ``why`` why not.
+    People fetch them and give them with ``--from``."""
+
+    where: str
+    why: str
+    kind: Literal["manual"] = "manual"
+
+
+Source = UrlSource | NpmSource | ManualSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +231,24 @@ class VariantSpec:
     """``module:function`` that builds the torch network from this spec (needs the ``compile`` extra)."""
     sources: tuple[Source, ...]
     accuracy: PublishedAccuracy
+    architecture: Mapping[str, Any] = field(default_factory=dict)
+    """What ``network`` needs to know beside the sizes here: widths, depths and the like."""
+    small: Mapping[str, Any] = field(default_factory=dict)
+    """What to put into ``architecture`` for a network of the same make that is quick to build and run; see
+    :meth:`reduced`."""
+    licence_note: str = ""
+    """What the licence asks of who serves it, where that is unusual."""
+    accept_licence: bool = False
+    """Whether who pulls the weights has to accept the licence."""
+    reader: str = ""
+    """``module:function`` that makes upstream's state dict of what a weights file of another layout holds: a dict of
+    what the file maps to what → names to tensors. Nothing where the file is the state dict."""
+    graph_module: str = "samgate.variants.nets.sam:graph_module"
+    """``module:function`` that makes the torch module of a graph: (spec, network, the graph's name) → module."""
+    graphs: tuple[GraphName, ...] = GRAPHS
+    """What it is exported to, in the order of :data:`GRAPHS`: without ``attend`` and its like, SegEvery decodes every
+    prompt in full."""
+    prompts: PromptSupport = field(default_factory=PromptSupport)
     weights: str = ""
     """Name that the weights are installed under, where they are another variant's; see :attr:`weights_name`."""
     input_size: int = 1024
@@ -186,16 +257,21 @@ class VariantSpec:
     """Side of the frame that prompts are in: the encoder's padded square, in as many pixels as the decoder was trained
     with, whatever ``input_size``."""
     embedding_shape: tuple[int, int, int] = (256, 64, 64)
+    """Of everything that the decoder needs of an image, by channels, rows and columns."""
     low_res_size: int = 256
     resize: ResizeRule = ResizeRule.LONGEST_SIDE
     padding_point: PaddingPoint = PaddingPoint.WITHOUT_BOX
     pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     single_mask_token: int = 0
-    """Index of the mask that answers a request for one mask."""
+    """Index of the mask for unambiguous prompts, boxes for example."""
+    single_mask: SingleMask = SingleMask.TOKEN
     multimask_tokens: tuple[int, ...] = (1, 2, 3)
     """Indices of the masks that answer a request for several."""
+    best_of: tuple[int, ...] = ()
+    """Indices of the masks of which the best predicted answers a request for the best, if not ``multimask_tokens``."""
     mask_threshold: float = 0.0
+    mask_sampling: MaskSampling = MaskSampling.VIA_INPUT
     shapes: Shapes = field(default_factory=Shapes)
     precisions: dict[str, PrecisionPlan] = field(default_factory=dict)
     """By name; ``f32`` is always there. Insertion order is preference: first one that the CPU runs fast wins."""
@@ -207,7 +283,16 @@ class VariantSpec:
     @property
     def mask_tokens(self) -> int:
         """How many masks the decoder has for a prompt."""
-        return len({self.single_mask_token, *self.multimask_tokens})
+        return len({self.single_mask_token, *self.multimask_tokens, *self.best_of})
+
+    @property
+    def best_tokens(self) -> tuple[int, ...]:
+        """See ``best_of``."""
+        return self.best_of or self.multimask_tokens
+
+    def reduced(self) -> VariantSpec:
+        """The same with a small network, for tests."""
+        return replace(self, architecture={**self.architecture, **self.small})
 
     @property
     def weights_name(self) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import safetensors
 import safetensors.numpy
+from numpy.typing import NDArray
 
 from samgate.errors import WeightsError
 from samgate.variants.spec import VariantSpec
@@ -43,7 +44,10 @@ def network_shapes(spec: VariantSpec) -> Shapes:
         WeightsError: torch is not installed.
     """
     try:
-        network: torch.nn.Module = resolve(spec.network)(spec)
+        import torch
+
+        with torch.device("meta"):  # ViT-H's parameters are 2.6 GB, and only their shapes are wanted
+            network: torch.nn.Module = resolve(spec.network)(spec)
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
@@ -71,7 +75,7 @@ def canonical(state: Mapping[str, Any], shapes: Shapes) -> StateDict:
     result: StateDict = {}
     for name, value in state.items():
         array = np.asarray(value)
-        result[name] = array.astype(np.int64 if np.issubdtype(array.dtype, np.integer) else np.float32)
+        result[name] = array.astype(np.int64 if np.issubdtype(array.dtype, np.integer) else np.float32, copy=False)
         if not np.isfinite(result[name]).all():
             raise WeightsError(f"{name} holds numbers that are not finite")
     return result
@@ -88,13 +92,29 @@ def read_safetensors(path: Path, shapes: Shapes) -> StateDict:
         raise WeightsError(f"{path.name} can't be read as safetensors: {error}") from error
 
 
-def read_checkpoint(path: Path, shapes: Shapes) -> StateDict:
-    """The state dict in a torch checkpoint (``.pt``, ``.pth``), itself or under ``model`` or ``state_dict``.
-
-    Only tensors are ever loaded: a pickle that asks for anything else is refused before it gets it.
+def read_files(spec: VariantSpec, files: Mapping[str, Path], shapes: Shapes) -> StateDict:
+    """The state dict that ``spec``'s reader makes of ``files`` by name, or that the one of them is.
 
     Raises:
-        WeightsError: torch is not installed, or the file is damaged, unsafe or not the network's.
+        WeightsError: torch is not installed, or a file is damaged, unsafe or not the network's.
+    """
+    if spec.reader:
+        state: Mapping[str, Any] = resolve(spec.reader)(files)
+        check_shapes({name: tuple(value.shape) for name, value in state.items()}, shapes)
+        return canonical({name: _plain(name, value) for name, value in state.items()}, shapes)
+    (path,) = files.values()
+    with path.open("rb") as file:
+        safe = file.read(9)[8:] == b"{"
+    return read_safetensors(path, shapes) if safe else read_checkpoint(path, shapes)
+
+
+def load_checkpoint(path: Path) -> Any:
+    """What is in a torch checkpoint (``.pt``, ``.pth``): tensors, numbers, text, and containers of these.
+
+    Nothing else is ever loaded: a pickle that asks for it is refused before it gets it.
+
+    Raises:
+        WeightsError: torch is not installed, or the file is damaged or unsafe.
     """
     try:
         import torch
@@ -102,7 +122,7 @@ def read_checkpoint(path: Path, shapes: Shapes) -> StateDict:
         raise WeightsError(_NEEDS_TORCH) from error
     _check_uncompressed(path)
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         logger.debug("%s: %s", path, error)
         raise WeightsError(
@@ -111,21 +131,34 @@ def read_checkpoint(path: Path, shapes: Shapes) -> StateDict:
         ) from error
     except Exception as error:  # a damaged file makes torch's reader raise almost anything
         raise WeightsError(f"{path.name} can't be read as a torch checkpoint: {error}") from error
+
+
+def read_checkpoint(path: Path, shapes: Shapes) -> StateDict:
+    """The state dict in a torch checkpoint (``.pt``, ``.pth``), itself or under ``model`` or ``state_dict``.
+
+    Raises:
+        WeightsError: as :func:`load_checkpoint`, or the file is not the network's.
+    """
+    loaded = load_checkpoint(path)
     for wrapper in _WRAPPERS:
         if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
             loaded = loaded[wrapper]
-    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+    if not isinstance(loaded, dict) or not all(hasattr(value, "shape") for value in loaded.values()):
         raise WeightsError(f"{path.name} is not a state dict: it should map names to tensors")
     # Before the conversion: a tensor of a few bytes can claim any shape.
     check_shapes({name: tuple(value.shape) for name, value in loaded.items()}, shapes)
+    return canonical({name: _plain(name, value) for name, value in loaded.items()}, shapes)
+
+
+def _plain(name: str, value: Any) -> NDArray[Any]:
+    """A tensor or array as an array."""
+    if isinstance(value, np.ndarray):
+        return value
     try:
-        plain = {
-            name: (value.float() if value.is_floating_point() else value.long()).detach().numpy()
-            for name, value in loaded.items()
-        }
+        array: NDArray[Any] = (value.float() if value.is_floating_point() else value.long()).detach().numpy()
     except (RuntimeError, TypeError) as error:
-        raise WeightsError(f"{path.name} holds tensors that are not plain arrays: {error}") from error
-    return canonical(plain, shapes)
+        raise WeightsError(f"{name} holds a tensor that is not a plain array: {error}") from error
+    return array
 
 
 def _check_uncompressed(path: Path) -> None:

