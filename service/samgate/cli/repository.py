@@ -16,7 +16,7 @@ from samgate.repository.build import Differences, all_files, compare, place_mode
 from samgate.repository.models import Batching, detector_plan, served_graphs
 from samgate.repository.profiles import PROFILES, Profile, get_profile
 from samgate.repository.tree import model_path
-from samgate.variants import VARIANTS, get_variant
+from samgate.variants import DEFAULT_VARIANT, VARIANTS, get_variant
 from samgate.variants.detectors import DETECTORS, DetectorSpec
 from samgate.variants.spec import VariantSpec
 from samgate.weights.detector_store import installed_detectors, require_detector
@@ -46,7 +46,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     build.add_argument("--profile", choices=tuple(PROFILES), help="only this one (default: all)")
     build.add_argument(
-        "--variants", help="comma-separated, of variants and detectors (default: all variants; see --models)"
+        "--variants",
+        help="comma-separated, of variants and detectors, or 'all' (default: MobileSAM at its sizes, and detectors)",
     )
     build.add_argument(
         "--output", type=Path, metavar="DIR", help=f"where to, a folder a profile (default {DEFAULT_FOLDER})"
@@ -94,12 +95,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _chosen(options: argparse.Namespace) -> tuple[list[VariantSpec], list[DetectorSpec]]:
-    """Those that are named; by default all variants, and the detectors that are installed where graphs are wanted, too,
-    else those whose input size doesn't depend on what is installed. Raises NotFound and NotInstalled."""
-    if not options.variants:
+    """Those that are named, or all; by default the variants that share MobileSAM's weights. With all and by default,
+    the detectors that are installed where graphs are wanted, too, else those whose input size doesn't depend on what is
+    installed. Raises NotFound and NotInstalled."""
+    if not options.variants or options.variants == "all":
+        every = bool(options.variants)
+        variants = [spec for spec in VARIANTS.values() if every or spec.weights_name == DEFAULT_VARIANT]
         if options.models:
-            return list(VARIANTS.values()), [found.spec for found in installed_detectors()]
-        return list(VARIANTS.values()), [spec for spec in DETECTORS.values() if spec.input_size]
+            return variants, [found.spec for found in installed_detectors()]
+        return variants, [spec for spec in DETECTORS.values() if spec.input_size]
     names = [name.strip() for name in options.variants.split(",")]
     detectors = [DETECTORS[name] for name in names if name in DETECTORS]
     return (

@@ -1,0 +1,115 @@
+"""Every variant's graphs on ONNX Runtime and OpenVINO, against torch: reduced networks, and whole ones if asked for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from parity.cases import Case, cases_of, image, valid
+from parity.weights import draw, draw_state
+from samgate.compile.export import export_graph, graph_module, load_network
+from samgate.engines.embedded import Graph
+from samgate.variants import VARIANTS, get_variant
+from samgate.variants.spec import GraphName, VariantSpec
+from samgate.weights.formats import network_shapes
+from variants_support import OWN
+
+TOLERANCE = 1e-4
+"""|Δ| / |torch's|: sums in another order."""
+RUNTIMES = ("onnxruntime", "openvino")
+
+
+def _decoder_of(spec: VariantSpec) -> tuple[Any, ...]:
+    """Variants that agree in this have the same decoder, drawn weights included."""
+    shapes = {name: shape for name, shape in network_shapes(spec).items() if "image_encoder" not in name}
+    return spec.graph_module, spec.graphs, spec.embedding_shape, tuple(sorted(shapes.items()))
+
+
+def _networks() -> Iterator[Any]:
+    for name in OWN:
+        whole = bool(VARIANTS[name].small)
+        yield pytest.param((name, whole), id=f"{name}-small" if whole else name)
+        if whole:
+            yield pytest.param((name, False), id=name, marks=pytest.mark.full)
+
+
+@dataclass(frozen=True)
+class Exported:
+    spec: VariantSpec
+    network: Any
+    folder: Path
+    loaded: dict[tuple[str, GraphName], Graph] = field(default_factory=dict)
+
+    def run(self, runtime: str, name: GraphName, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        file = self.folder / f"{name}.onnx"
+        if not file.exists():
+            export_graph(self.spec, self.network, name, file)
+        if (runtime, name) not in self.loaded:
+            module = importlib.import_module(f"samgate.engines.{runtime}")
+            self.loaded[runtime, name] = module.load_graph(file, "f32", 2)
+        return self.loaded[runtime, name](inputs)
+
+    def expected(self, name: GraphName, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        with torch.inference_mode():
+            found = graph_module(self.spec, self.network, name)(*map(torch.tensor, inputs.values()))
+        return [one.numpy() for one in (found if isinstance(found, tuple) else (found,))]
+
+
+@pytest.fixture(scope="module", params=list(_networks()))
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exported]:
+    name, small = request.param
+    spec = get_variant(name).reduced() if small else get_variant(name)
+    network = load_network(spec, draw_state(network_shapes(spec)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAMGATE_HOME", str(tmp_path_factory.mktemp("home")))
+        yield Exported(spec, network, tmp_path_factory.mktemp("graphs"))
+
+
+def agree(exported: Exported, name: GraphName, inputs: dict[str, NDArray[Any]]) -> None:
+    expected = exported.expected(name, inputs)
+    for runtime in RUNTIMES:
+        for ours, theirs in zip(exported.run(runtime, name, inputs), expected, strict=True):
+            assert ours.shape == theirs.shape
+            assert np.linalg.norm(ours - theirs) <= TOLERANCE * np.linalg.norm(theirs), (name, runtime)
+
+
+def test_the_encoder_answers_as_torch_does(exported: Exported) -> None:
+    spec = exported.spec
+    agree(exported, "encoder", {"image": image(spec), "valid": np.array([valid(spec)], np.int32)})
+
+
+_seen: set[tuple[Any, ...]] = set()
+
+
+def test_the_decoders_answer_as_torch_does(exported: Exported) -> None:
+    spec = exported.spec
+    decoder = _decoder_of(spec)
+    if "decoder" not in spec.graphs or decoder in _seen:
+        return  # another variant's, bit for bit, which has been here
+    _seen.add(decoder)
+    for case in cases_of(spec):
+        agree(exported, "masked_decoder" if case.mask else "decoder", decoder_inputs(case))
+    if "scores" in spec.graphs:
+        one = Case("scores", spec, images=1, prompts=3, points=1)
+        agree(exported, "scores", decoder_inputs(one))
+
+
+def decoder_inputs(case: Case) -> dict[str, NDArray[Any]]:
+    coords, labels = case.tokens()
+    inputs: dict[str, NDArray[Any]] = {
+        "image_embedding": case.embedding,
+        "point_coords": coords,
+        "point_labels": labels,
+    }
+    if case.mask:
+        share = np.abs(draw("has", (case.images, case.prompts)))
+        inputs |= {"mask_input": case.masks, "has_mask": (share > np.median(share)).astype(np.float32)}
+    return inputs

@@ -1,0 +1,143 @@
+"""Every variant through the gateway, in this process and on a real Triton: prompts of every kind, and SegEvery."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from parity.weights import draw_state
+from samgate.api.local import local_gateway
+from samgate.client import Client
+from samgate.compile.export import graph_module, load_network
+from samgate.config import EngineSettings, Settings
+from samgate.domain import Prompt
+from samgate.errors import InvalidArgument
+from samgate.imaging.preprocess import encoder_input
+from samgate.serving.prompting import group_prompts
+from samgate.variants import VARIANTS, get_variant
+from samgate.variants.spec import GraphName, VariantSpec
+from samgate.weights.formats import network_shapes
+from variants_support import OWN, picture, reduced
+
+IMAGE = picture(240, 360)
+POINTS, LABELS = np.array([[100, 80], [300, 200]], np.float32), np.array([1, 1], np.int32)
+BOX = np.array([40, 30, 220, 190], np.float32)
+TOLERANCE = 1e-3
+"""|Δ| / |torch's| of logits: kernels in another order, and drawn weights that carry it far."""
+
+SAMPLE = tuple({VARIANTS[name].graph_module: name for name in reversed(OWN)}.values())
+"""A variant of every kind of graphs: their models on Triton take processes, a second and 200 MB each."""
+
+
+@contextmanager
+def served(names: tuple[str, ...], engine: str, home: Path) -> Iterator[Client]:
+    settings = Settings(engine=EngineSettings(name=engine, precision="f32"), variants=",".join(names))
+    with reduced(names, home), local_gateway(settings) as target, Client(target, timeout_s=120) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    with served(OWN, "auto", tmp_path_factory.mktemp("home")) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def on_triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    with served(SAMPLE, "triton", tmp_path_factory.mktemp("home")) as client:
+        yield client
+
+
+PAIRS = [pytest.param("embedded", name, id=f"{name}-embedded") for name in OWN]
+PAIRS += [pytest.param("on_triton", name, id=f"{name}-triton") for name in SAMPLE]
+
+
+@pytest.mark.parametrize(("engine", "name"), PAIRS)
+def test_prompts_of_every_kind_are_answered_as_torch_does(
+    engine: str, name: str, request: pytest.FixtureRequest
+) -> None:
+    client, spec = request.getfixturevalue(engine), get_variant(name)
+    prompts = list(prompts_of(spec))
+    answer = client.segment(IMAGE, prompts=prompts, selection="multi", return_logits=True, variant=name)
+    assert answer.info.variant.partition(":")[0] == name
+    found = [mask.low_res_logits for masks in answer.results for mask in masks]
+    if "decoder" in spec.graphs:
+        expected = torchs(spec, prompts)
+        assert len(found) == len(expected)
+        for ours, theirs in zip(found, expected, strict=True):
+            assert np.linalg.norm(ours - theirs) <= TOLERANCE * np.linalg.norm(theirs)
+    for selection in ("single", "best"):
+        one = client.segment(IMAGE, prompts=prompts[:1], selection=selection, variant=name)
+        assert len(one.masks) == 1
+        assert one.masks[0].to_numpy().shape == IMAGE.shape[:2]
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_prompts_that_the_system_was_not_made_for_are_refused(name: str, embedded: Client) -> None:
+    support = get_variant(name).prompts
+    wrong: list[tuple[str, Prompt]] = []
+    if not support.background:
+        wrong.append(("points", Prompt(POINTS, np.array([1, 0], np.int32))))
+    if not support.mask:
+        wrong.append(("mask_logits", Prompt(POINTS, LABELS, mask_logits=np.zeros((256, 256), np.float32))))
+    if support.most_points is not None:
+        many = np.repeat(POINTS[:1], support.most_points + 1, axis=0)
+        wrong.append(("points", Prompt(many, np.ones(len(many), np.int32))))
+    for field, prompt in wrong:
+        with pytest.raises(InvalidArgument, match=rf"prompts\[0\]\.{field}"):
+            embedded.segment(IMAGE, prompts=[prompt], variant=name)
+
+
+@pytest.mark.parametrize("strategy", ["grid", "hierarchical", "aop", "auto"])
+@pytest.mark.parametrize(("engine", "name"), PAIRS)
+def test_every_strategy_finds_masks(engine: str, name: str, strategy: str, request: pytest.FixtureRequest) -> None:
+    client: Client = request.getfixturevalue(engine)
+    answer = client.everything(
+        IMAGE,
+        strategy=strategy,
+        variant=name,
+        points_per_side=4,
+        pred_iou_thresh=0,
+        stability_score_thresh=0,
+        box_nms_thresh=1,
+        timeout_s=30 if strategy == "auto" else 300,
+    )
+    assert answer.info.variant.partition(":")[0] == name
+    assert answer.masks
+
+
+def prompts_of(spec: VariantSpec) -> Iterator[Prompt]:
+    yield Prompt(POINTS[:1], LABELS[:1])
+    yield Prompt(POINTS, LABELS)
+    yield Prompt(POINTS[:0], LABELS[:0], BOX)
+    yield Prompt(POINTS[:1], LABELS[:1], BOX)
+    if spec.prompts.background:
+        yield Prompt(POINTS, np.array([1, 0], np.int32))
+    if spec.prompts.mask:
+        logits = np.linspace(-8, 8, 256 * 256, dtype=np.float32).reshape(256, 256)
+        yield Prompt(POINTS[:1], LABELS[:1], mask_logits=logits)
+
+
+@torch.inference_mode()
+def torchs(spec: VariantSpec, prompts: list[Prompt]) -> list[np.ndarray[Any, Any]]:
+    """The multimask logits of each prompt."""
+    network = load_network(spec, draw_state(network_shapes(spec)))
+    pixels, frame = encoder_input(IMAGE, spec)
+    valid = torch.tensor([frame.resized], dtype=torch.int32)
+    embedding = graph_module(spec, network, "encoder")(torch.tensor(pixels[None]), valid)
+    answers: dict[int, np.ndarray[Any, Any]] = {}
+    for group in group_prompts(prompts, frame, spec, len(prompts)):
+        given = group.prompts
+        inputs = [embedding, torch.tensor(given.coords), torch.tensor(given.labels)]
+        if given.masks is not None and given.has_mask is not None:
+            inputs += [torch.tensor(given.masks), torch.tensor(given.has_mask)]
+        name: GraphName = "decoder" if given.masks is None else "masked_decoder"
+        masks, _ = graph_module(spec, network, name)(*inputs)
+        answers |= dict(zip(group.indices, masks[0].numpy(), strict=True))
+    return [answers[index][token] for index in range(len(prompts)) for token in spec.multimask_tokens]

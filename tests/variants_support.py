@@ -1,0 +1,48 @@
+"""Variants with small networks and drawn weights, installed in a home of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from parity.weights import draw_state
+from samgate.profiles import device, measure
+from samgate.variants import VARIANTS, get_variant
+from samgate.variants.spec import VariantSpec
+from samgate.weights.formats import network_shapes
+from samgate.weights.store import Origin, save
+
+OWN = tuple(spec.name for spec in VARIANTS.values() if not spec.weights)
+"""Variants with weights of their own."""
+
+
+def install_drawn(spec: VariantSpec) -> None:
+    """Weights for ``spec`` in the home that is set, which anyone can draw again."""
+    save(spec, draw_state(network_shapes(spec)), Origin(spec.weights_name, "drawn", {}))
+
+
+@contextmanager
+def reduced(names: Sequence[str], home: Path) -> Iterator[list[VariantSpec]]:
+    """The variants ``names``, reduced and installed in ``home``, known by their names inside the block; engines are
+    measured in no time there, and no better."""
+    specs = [get_variant(name).reduced() for name in names]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAMGATE_HOME", str(home))
+        patch.setattr(device, "QUICK", replace(measure.QUICK, encodes=1, calls=1, warm_up=0, megapixels=(0.3,)))
+        for spec in specs:
+            patch.setitem(VARIANTS, spec.name, spec)
+            install_drawn(spec)
+        yield specs
+
+
+def picture(height: int, width: int) -> NDArray[np.uint8]:
+    """Noise in blocks, as images have it."""
+    random = np.random.default_rng(height * width)
+    small = random.integers(0, 255, (height // 16 + 1, width // 16 + 1, 3), np.uint8)
+    return np.ascontiguousarray(small.repeat(16, axis=0).repeat(16, axis=1)[:height, :width])
