@@ -76,11 +76,14 @@ class EngineSettings:
     """Which engine runs the graphs and how."""
 
     name: str = "auto"
-    """``auto`` (OpenVINO on x86-64, else ONNX Runtime), ``openvino``, ``onnxruntime`` or ``triton``."""
+    """``auto`` (OpenVINO on x86-64, else ONNX Runtime), ``openvino``, ``onnxruntime``, ``torch`` or ``triton``."""
     precision: str = "auto"
     """``auto``: the fastest plan of the variant that this CPU runs natively; or a plan's name."""
     threads: int = 0
     """CPU threads of the engine; 0 is all cores this process may use."""
+    compile: str = "auto"
+    """Whether the engine ``torch`` compiles encoders, which takes a minute at the first call: ``auto`` (on a GPU),
+    ``on`` or ``off``."""
     max_encode_batch: int = 0
     """Images in one encoder call; 0 is what suits the engine. On CPUs that is 1: a batch takes as long as its images
     one by one."""

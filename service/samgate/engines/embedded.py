@@ -137,19 +137,17 @@ class EmbeddedEngine:
         deadline: float,  # noqa: ARG002
     ) -> Survivors:
         """See :meth:`samgate.engines.base.Engine.survivors`."""
-        groups = [
-            _slice(prompts, 1, start, start + EVERYTHING_PROMPTS)
-            for start in range(0, prompts.coords.shape[1], EVERYTHING_PROMPTS)
-        ]
+        size = self.capacity.together
+        groups = [_slice(prompts, 1, start, start + size) for start in range(0, prompts.coords.shape[1], size)]
         found = await self._run(
             self._everything, *(partial(self._survivors, embedding, group, choose) for group in groups)
         )
-        kept = [part.kept + np.array([index * EVERYTHING_PROMPTS, 0], np.int32) for index, part in enumerate(found)]
+        kept = [part.kept + np.array([index * size, 0], np.int32) for index, part in enumerate(found)]
         masks, ious = (_joined([getattr(part, name) for part in found], 0) for name in ("masks", "ious"))
         return Survivors(masks, _joined(kept, 0), ious)
 
     def _survivors(self, embedding: FloatArray, prompts: Prompts, choose: Choose) -> Survivors:
-        """Of at most EVERYTHING_PROMPTS, on a thread of their own."""
+        """Of at most ``capacity.together`` prompts, on a thread of their own."""
         terms = self._graphs.terms
         known = self._terms(terms, embedding) if terms is not None else {}
         lane = self._lanes.get()

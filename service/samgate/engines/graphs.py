@@ -16,7 +16,11 @@ from samgate.variants.spec import Arithmetic, FloatArithmetic, VariantSpec
 
 RuntimeName = Literal["openvino", "onnxruntime"]
 RUNTIMES: tuple[RuntimeName, ...] = ("openvino", "onnxruntime")
-_ARITHMETICS = {"openvino": frozenset({"f32", "bf16", "int8", "low"}), "onnxruntime": frozenset({"f32", "int8", "low"})}
+_ARITHMETICS = {
+    "openvino": frozenset({"f32", "bf16", "int8", "low"}),
+    "onnxruntime": frozenset({"f32", "int8", "low"}),
+    "torch": frozenset({"f32", "bf16", "fp16"}),
+}
 _TARGETS = {"openvino": "openvino", "onnxruntime": "onnx"}
 
 
@@ -29,7 +33,7 @@ class RuntimeGraphs:
     hints: Mapping[GraphName, FloatArithmetic]
 
 
-def choose_precision(spec: VariantSpec, precision: str, runtime: RuntimeName) -> str:
+def choose_precision(spec: VariantSpec, precision: str, runtime: RuntimeName | Literal["torch"]) -> str:
     """The name of the plan to run: ``precision`` itself, or for ``auto`` the spec's first that this CPU and ``runtime``
     run natively without anything having been compiled.
 
@@ -43,7 +47,7 @@ def choose_precision(spec: VariantSpec, precision: str, runtime: RuntimeName) ->
     if precision not in spec.precisions:
         problem = f"is no plan of {spec.name}"
     elif precision not in runs:
-        problem = f"is not for {runtime} on CPUs"
+        problem = f"is not for {runtime} here"
     else:
         return precision
     raise InvalidArgument("engine.precision", f"{precision!r} {problem}; plans that run: {', '.join(runs)}")
@@ -73,5 +77,5 @@ def runtime_graphs(
     return RuntimeGraphs(name, files, hints)
 
 
-def _low(runtime: RuntimeName) -> FloatArithmetic:
-    return "bf16" if runtime == "openvino" and has_native_bf16() else "f32"
+def _low(runtime: RuntimeName | Literal["torch"]) -> FloatArithmetic:
+    return "bf16" if runtime != "onnxruntime" and has_native_bf16() else "f32"

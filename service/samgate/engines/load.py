@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +17,11 @@ from samgate.engines.base import Capacity, Engine
 from samgate.engines.cpu import DECODE_PROMPTS, ENCODE_BATCH, usable_cores
 from samgate.engines.embedded import Decoder, EmbeddedEngine, Graph, Lane, LoadedGraphs, WholeLane
 from samgate.engines.graphs import RUNTIMES, RuntimeName, runtime_graphs
-from samgate.errors import InvalidArgument
+from samgate.errors import CompileError, InvalidArgument
 from samgate.variants.graphs import EVERYTHING_PROMPTS, GraphName
 from samgate.variants.spec import VariantSpec
 
-ENGINES = ("auto", "openvino", "onnxruntime", "triton")
+ENGINES = ("auto", "openvino", "onnxruntime", "torch", "triton")
 
 
 class Runtime(Protocol):
@@ -45,7 +46,7 @@ def wants_triton(settings: EngineSettings) -> bool:
 
 
 def choose_runtime(settings: EngineSettings) -> RuntimeName:
-    """``openvino`` on x86-64, else ``onnxruntime``, unless ``settings`` name one of them."""
+    """What runs ONNX files: ``openvino`` on x86-64, else ``onnxruntime``, unless ``settings`` name one of them."""
     for name in RUNTIMES:
         if settings.name == name:
             return name
@@ -58,10 +59,21 @@ def load_engine(spec: VariantSpec, settings: Settings, report: Callable[[str], N
     ``report`` gets a line for what takes long. Raises NotInstalled, CompileError, InvalidArgument, and Unavailable when
     no Triton answers.
     """
-    if wants_triton(settings.engine):
+    triton = wants_triton(settings.engine)
+    if spec.engines and settings.engine.name not in spec.engines:
+        raise InvalidArgument(
+            "engine.name", f"{spec.name} runs on {' or '.join(spec.engines)} alone, not on {settings.engine.name!r}"
+        )
+    if triton:
         from samgate.engines.triton.load import connect
 
         return connect(spec, settings, report)
+    if settings.engine.name == "torch":
+        if importlib.util.find_spec("torch") is None:
+            raise CompileError("the engine torch needs torch: pip install 'samgate[compile]'")
+        from samgate.engines.torch_engine import load_torch
+
+        return load_torch(spec, settings.engine, report)
     return load_embedded(spec, settings.engine, report)
 
 

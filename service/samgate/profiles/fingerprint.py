@@ -69,8 +69,10 @@ def this_fingerprint(settings: Settings) -> Fingerprint:
         name, runtime = "triton", _triton(settings.triton.endpoints)
         batch, prompts = engine.max_encode_batch, engine.max_decode_prompts
     else:
-        name = choose_runtime(engine)
+        name = "torch" if engine.name == "torch" else choose_runtime(engine)
         runtime = importlib.metadata.version(name)
+        if name == "torch":
+            runtime += f" on {_torch_device()}"
         batch, prompts = engine.max_encode_batch or ENCODE_BATCH, engine.max_decode_prompts or DECODE_PROMPTS
     threads = engine.threads or usable_cores()
     return Fingerprint(machine.cpu, machine.cores, machine.features, name, runtime, threads, batch, prompts)
@@ -82,11 +84,19 @@ def graphs_identity(spec: VariantSpec, engine: Engine) -> str:
     weights = store.installed(spec)
     target = next((one for one in TARGETS.values() if one.module is None and one.runtime == engine.name), None)
     plan = spec.precisions.get(engine.precision)
+    if weights is not None and engine.name == "torch":
+        return graphs_key(spec, weights.sha256)
     if weights is None or target is None or plan is None:
         return ""
     if "int8" in plan.arithmetics:
         return artifact_key(spec, target, engine.precision, weights.sha256)
     return graphs_key(spec, weights.sha256)
+
+
+def _torch_device() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "the CPU"
 
 
 def _triton(endpoints: str) -> str:

@@ -248,6 +248,8 @@ class VariantSpec:
     graphs: tuple[GraphName, ...] = GRAPHS
     """What it is exported to, in the order of :data:`GRAPHS`: without ``attend`` and its like, SegEvery decodes every
     prompt in full."""
+    engines: tuple[str, ...] = ()
+    """Those that run it, by name; all, if none is named."""
     prompts: PromptSupport = field(default_factory=PromptSupport)
     weights: str = ""
     """Name that the weights are installed under, where they are another variant's; see :attr:`weights_name`."""
