@@ -79,7 +79,7 @@ def test_pull_passes_errors_on(tmp_path: Path) -> None:
 def test_variants_shows_one_line_each(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("variants")
     before = capsys.readouterr().out
-    for expected in ("box mIoU", "tiny", "not installed", "Apache-2.0", "9.66 M", "73.4", "48.6"):
+    for expected in ("box mIoU", "tiny", "not installed", "Apache-2.0", "10.10 M", "73.4", "48.6"):
         assert expected in before
     run("pull", "tiny", "--from", archive)
     capsys.readouterr()

@@ -19,7 +19,7 @@ SPEC = VariantSpec(
     title="MobileSAM",
     paper="arXiv 2306.14289",
     licence="Apache-2.0",
-    parameters=9_660_000,
+    parameters=10_100_000,
     network="samgate.variants.nets.mobilesam:build",
     sources=(
         UrlSource(

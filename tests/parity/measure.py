@@ -1,0 +1,199 @@
+"""Measures variants as published, with drawn weights, and writes what was found to ``measured.json``.
+
+    PYTHONPATH=service:tests python tests/parity/measure.py [VARIANT …] [--only network onnx]
+
+Everything but the answers' quality: parameters, operations, errors against upstream's recorded answers and against
+torch, times on this machine's CPU, and what TensorRT for RTX makes of the graphs. ``docs/variants.md`` is made of it by
+page.py.
+Takes minutes a variant, and up to 8 GiB for the largest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import Progress
+from torch.utils.flop_counter import FlopCounterMode
+
+from parity.cases import Case, cases_of, image, valid
+from parity.recording import difference, golden_path, read, shapes_in
+from parity.weights import draw_state
+from samgate.bench.machine import this_machine
+from samgate.compile.export import export_graph, graph_module, load_network
+from samgate.compile.prepare import prepare
+from samgate.compile.targets import TARGETS
+from samgate.compile.tensorrt import build_plan, load_module
+from samgate.engines import onnxruntime, openvino
+from samgate.engines.cpu import has_native_bf16, usable_cores
+from samgate.variants import VARIANTS, get_variant
+from samgate.variants.graphs import graph_specs
+from samgate.variants.spec import GraphName, VariantSpec
+from samgate.weights.home import sha256_file
+
+MEASURED = Path(__file__).resolve().parent / "measured.json"
+CAPABILITY = "8.9"
+PARTS = ("network", "onnx", "tensorrt")
+_CALLS = 5
+
+Inputs = Mapping[str, NDArray[Any]]
+Record = dict[str, Any]
+
+
+def own() -> list[VariantSpec]:
+    """Variants with weights of their own."""
+    return [spec for spec in VARIANTS.values() if not spec.weights]
+
+
+def stored() -> dict[str, Record]:
+    """What was measured so far, by variant."""
+    found: dict[str, Record] = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
+    return found
+
+
+def inputs_of(spec: VariantSpec, name: GraphName) -> Inputs:
+    """An image, or a box on one."""
+    if name == "encoder":
+        return {"image": image(spec), "valid": np.array([valid(spec)], np.int32)}
+    case = Case("box", spec, images=1, prompts=1, box=True)
+    coords, labels = case.tokens()
+    return {"image_embedding": case.embedding, "point_coords": coords, "point_labels": labels}
+
+
+def timed_graphs(spec: VariantSpec) -> list[GraphName]:
+    """What an image and a prompt take."""
+    return [name for name in ("encoder", "decoder") if name in spec.graphs]
+
+
+@torch.inference_mode()
+def of_network(spec: VariantSpec, network: Any) -> Record:
+    """Parameters, operations, and errors against upstream."""
+    golden = read(golden_path(spec, small=False))
+    errors = {}
+    with FlopCounterMode(display=False) as counter:
+        embedding = graph_module(spec, network, "encoder")(*map(torch.tensor, inputs_of(spec, "encoder").values()))
+    macs: dict[str, float] = {"encoder": counter.get_total_flops() / 2}
+    errors["embedding"] = difference("embedding", embedding.numpy(), golden)
+    if "decoder" in spec.graphs:
+        with FlopCounterMode(display=False) as counter:
+            graph_module(spec, network, "decoder")(*map(torch.tensor, inputs_of(spec, "decoder").values()))
+        macs["decoder"] = counter.get_total_flops() / 2
+        for case in cases_of(spec):
+            inputs: list[NDArray[Any]] = [case.embedding, *case.tokens()]
+            name: GraphName = "decoder"
+            if case.mask:
+                name, inputs = "masked_decoder", [*inputs, case.masks, np.ones(case.masks.shape[:2], np.float32)]
+            answers = graph_module(spec, network, name)(*map(torch.tensor, inputs))
+            for kind, ours in zip(("masks", "ious"), answers, strict=True):
+                errors[f"{case.name}/{kind}"] = difference(f"{case.name}/{kind}", ours.numpy(), golden)
+    return {
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "gmacs": {name: round(count / 1e9, 2) for name, count in macs.items()},
+        "parity": max(errors.values()),
+    }
+
+
+def of_onnx(spec: VariantSpec, network: Any, folder: Path) -> Record:
+    """Errors of ONNX Runtime and OpenVINO against torch, and OpenVINO's times in milliseconds."""
+    record: Record = {"onnxruntime": 0.0, "openvino": 0.0, "ms": {}}
+    threads = usable_cores()
+    for name in timed_graphs(spec):
+        inputs, file = inputs_of(spec, name), folder / f"{name}.onnx"
+        export_graph(spec, network, name, file)
+        with torch.inference_mode():
+            found = graph_module(spec, network, name)(*map(torch.tensor, inputs.values()))
+        expected = [one.numpy() for one in (found if isinstance(found, tuple) else (found,))]
+        for runtime in (onnxruntime, openvino):
+            graph = runtime.load_graph(file, "f32", threads, *((1,) if name == "encoder" else ()))
+            for ours, theirs in zip(graph(inputs), expected, strict=True):
+                error = float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+                record[runtime.NAME] = max(record[runtime.NAME], error)
+            del graph
+        for precision in ("f32", "bf16") if has_native_bf16() else ("f32",):
+            graph = openvino.load_graph(file, precision, threads, *((1,) if name == "encoder" else ()))
+            record["ms"].setdefault(precision, {})[name] = round(_milliseconds(partial(graph, inputs)), 1)
+            del graph
+    return record
+
+
+def of_tensorrt(spec: VariantSpec, folder: Path, known: dict[str, Record]) -> Record:
+    """Seconds and bytes of each plan in fp16. Graphs of the same bytes are compiled once: ``known`` by checksum."""
+    module = load_module("tensorrt_rtx")
+    if module is None:
+        raise SystemExit("tensorrt_rtx is missing: pip install 'samgate[tensorrt]'")
+    record: Record = {}
+    for name in timed_graphs(spec):
+        prepared_in = folder / "prepared"
+        prepared_in.mkdir(exist_ok=True)
+        one = prepare(
+            spec,
+            TARGETS["tensorrt-rtx"],
+            spec.precisions["fp16"],
+            name,
+            folder / f"{name}.onnx",
+            prepared_in,
+            (),
+            print,
+        )
+        key = sha256_file(one.path)
+        if key not in known:
+            plan = folder / f"{name}.plan"
+            built = build_plan(module, graph_specs(spec)[name], one.path, plan, CAPABILITY, folder / "timings")
+            known[key] = {"seconds": round(built.seconds, 1), "bytes": built.size, "layers": built.layers}
+            plan.unlink()
+        record[name] = {
+            **known[key],
+            "nodes": one.typing.nodes,
+            "f32_nodes": sum(one.typing.f32_nodes.values()),
+        }
+    return {CAPABILITY: record}
+
+
+def _milliseconds(call: Callable[[], object]) -> float:
+    """The median, after a call to warm up."""
+    seconds = []
+    for _ in range(1 + _CALLS):
+        began = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - began)
+    return 1000 * statistics.median(seconds[1:])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("variant", nargs="*", help="by default all that have weights of their own")
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="what to measure (default: all)")
+    args = parser.parse_args()
+    specs = [get_variant(name) for name in args.variant] or own()
+    plans: dict[str, Record] = {}
+    with Progress() as progress:
+        task = progress.add_task("variants", total=len(specs))
+        for spec in specs:
+            progress.update(task, description=spec.name)
+            network = load_network(spec, draw_state(shapes_in(read(golden_path(spec, small=False)))))
+            record = stored().get(spec.name, {}) | {"machine": this_machine().cpu}
+            with tempfile.TemporaryDirectory() as folder:
+                if "network" in args.only:
+                    record |= of_network(spec, network)
+                if "onnx" in args.only or "tensorrt" in args.only:
+                    record |= of_onnx(spec, network, Path(folder))
+                del network
+                if "tensorrt" in args.only:
+                    record["tensorrt"] = of_tensorrt(spec, Path(folder), plans)
+            MEASURED.write_text(json.dumps(dict(sorted((stored() | {spec.name: record}).items())), indent=1) + "\n")
+            progress.advance(task)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,39 @@
+"""docs/variants.md is what specs and measurements say, and what it says holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from parity.measure import own, stored
+from parity.page import PAGE, page
+from samgate.variants.spec import VariantSpec
+
+BOUND = 1e-4
+OWN = own()
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert PAGE.read_text() == page(stored()), "run: PYTHONPATH=service:tests python tests/parity/page.py"
+
+
+@pytest.mark.parametrize("spec", OWN, ids=lambda spec: spec.name)
+def test_every_variant_was_measured_and_is_within_bounds(spec: VariantSpec) -> None:
+    record = stored()[spec.name]
+    assert abs(record["parameters"] - spec.parameters) <= 0.01 * spec.parameters
+    for error in ("parity", "onnxruntime", "openvino"):
+        assert record[error] <= BOUND
+    for plans in record["tensorrt"].values():
+        assert plans.keys() == {name for name in ("encoder", "decoder") if name in spec.graphs}
+
+
+@pytest.mark.parametrize("spec", OWN, ids=lambda spec: spec.name)
+def test_the_parameters_are_as_many_as_published(spec: VariantSpec) -> None:
+    import torch
+
+    from samgate.weights.formats import resolve
+
+    with torch.device("meta"):
+        network = resolve(spec.network)(spec)
+    count = sum(parameter.numel() for parameter in network.parameters())
+    assert count == stored()[spec.name]["parameters"]
+    assert abs(count - spec.parameters) <= 0.01 * spec.parameters
