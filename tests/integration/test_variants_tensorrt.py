@@ -1,0 +1,58 @@
+"""TensorRT for RTX compiles every variant in fp16 with its islands: reduced networks, and whole ones if asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from parity.weights import draw_state
+from samgate.compile.export import export_graph, load_network
+from samgate.compile.prepare import prepare
+from samgate.compile.targets import TARGETS
+from samgate.compile.tensorrt import build_plan, load_module
+from samgate.variants import VARIANTS, get_variant
+from samgate.variants.graphs import graph_specs
+from samgate.variants.spec import GraphName
+from samgate.weights.formats import network_shapes
+from variants_support import OWN
+
+MAGIC = b"vtrt"
+FIRST = {VARIANTS[name].network: name for name in reversed(OWN)}.values()
+"""A variant of every network; those that differ in numbers alone are compiled whole."""
+DECODERS = {VARIANTS[name].graph_module: name for name in reversed(OWN) if "decoder" in VARIANTS[name].graphs}.values()
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def _builds() -> Iterator[Any]:
+    for name in OWN:
+        graphs: list[GraphName] = ["encoder"] if "decoder" not in VARIANTS[name].graphs else ["encoder", "decoder"]
+        for graph in graphs:
+            if name in (FIRST if graph == "encoder" else DECODERS):
+                yield pytest.param(name, graph, True, id=f"{name}-small-{graph}")
+            if VARIANTS[name].small:
+                yield pytest.param(name, graph, False, id=f"{name}-{graph}", marks=pytest.mark.full)
+
+
+@pytest.mark.parametrize(("name", "graph", "small"), list(_builds()))
+def test_it_compiles_with_the_islands_in_f32(name: str, graph: GraphName, small: bool, tmp_path: Path) -> None:
+    spec = get_variant(name).reduced() if small else get_variant(name)
+    module = load_module("tensorrt_rtx")
+    assert module is not None
+    network = load_network(spec, draw_state(network_shapes(spec)))
+    source, prepared = tmp_path / f"{graph}.onnx", tmp_path / "prepared"
+    prepared.mkdir()
+    export_graph(spec, network, graph, source)
+    del network
+    plan = spec.precisions["fp16"]
+    one = prepare(spec, TARGETS["tensorrt-rtx"], plan, graph, source, prepared, (), lambda line: None)
+    file = tmp_path / "plan"
+    built = build_plan(module, graph_specs(spec)[graph], one.path, file, "8.9", tmp_path / "timings")
+    assert file.read_bytes()[: len(MAGIC)] == MAGIC
+    assert built.layers > 20
+    low = plan.encoder if graph == "encoder" else plan.decoder
+    if low == "fp16":
+        assert 0 < sum(one.typing.f32_nodes.values()) < one.typing.nodes
