@@ -189,7 +189,7 @@ def test_accuracy_is_our_own_else_published() -> None:
     assert known_accuracy(SPEC, "bf16").miou == {"box": own.box, "point": own.point}
     f32 = SPEC.precisions["f32"].accuracy
     assert f32 is not None
-    # Published figures are of other masks: MobileSAM's 73.4 and 48.6 there are what f32 has here, others' in proportion.
+    # Published figures are of other masks: MobileSAM's there are what f32 has here, others' in proportion.
     published = known_accuracy(SPEC, "a plan of somebody else's")
     assert published.miou == {"box": pytest.approx(f32.box), "point": pytest.approx(f32.point)}
     assert published.origin.startswith("published for mobilesam: arXiv 2410.04960, table 6; on the scale of samgate's")

@@ -30,9 +30,7 @@ def known_accuracy(spec: VariantSpec, precision: str) -> Accuracy:
         return Accuracy({"box": measured.box, "point": measured.point}, "samgate's own, on 616 masks: samgate.variants")
     published = spec.accuracy
     percent = {"box": published.box_miou, "point": published.point_miou}
-    origin = (
-        f"published for {spec.name}: {published.origin}, times what {DEFAULT_VARIANT} has here for what it has there"
-    )
+    origin = f"published for {spec.name}: {published.origin}; on the scale of samgate's own, by {DEFAULT_VARIANT}'s"
     missing = [kind for kind in PROMPT_KINDS if percent[kind] is None]
     if missing:
         origin += f"; nothing of {' and '.join(missing)} prompts, which count as 0"
