@@ -44,7 +44,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--server", metavar="HOST:PORT", help="a running server to evaluate")
     parser.add_argument("--variant", default="", help="variant to evaluate (default: the server's)")
     parser.add_argument("--precision", help="without --server: auto or a plan such as f32 or bf16 (default auto)")
-    parser.add_argument("--engine", help="without --server: auto, openvino or onnxruntime (default auto)")
+    parser.add_argument("--engine", help="without --server: auto, openvino, onnxruntime or torch (default auto)")
     parser.add_argument("--threads", type=int, help="without --server: CPU threads of the engine (default all)")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images that have objects")
     parser.add_argument(

@@ -52,7 +52,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="what to measure (default: the variants that are served); without precision the one that auto chooses",
     )
     parser.add_argument("--precision", help="of points that name none: auto or a plan such as f32 (default auto)")
-    parser.add_argument("--engine", help="auto, openvino, onnxruntime or triton (default auto)")
+    parser.add_argument("--engine", help="auto, openvino, onnxruntime, torch or triton (default auto)")
     parser.add_argument("--threads", type=whole_number("--threads", least=0), help="CPU threads of the engine (all)")
     parser.add_argument("--eval", metavar="DATASET", type=Path, help="COCO JSON to measure accuracy on")
     parser.add_argument("--limit", type=whole_number("--limit", least=1), metavar="N", help="only its first N images")

@@ -51,7 +51,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--detector", metavar="NAME", help="detector for object-aware segmentation, such as yolox-nano (default none)"
     )
-    parser.add_argument("--engine", help="auto, openvino, onnxruntime or triton (default auto)")
+    parser.add_argument("--engine", help="auto, openvino, onnxruntime, torch or triton (default auto)")
     parser.add_argument(
         "--triton-endpoints",
         metavar="HOST:PORT,…",
