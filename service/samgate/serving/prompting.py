@@ -116,7 +116,7 @@ def _tokens(prompt: Prompt, frame: Frame, spec: VariantSpec) -> tuple[FloatArray
         coords.append(frame.to_prompt(prompt.box.reshape(2, 2)))
         labels.append(np.array(BOX_LABELS, np.int32))
     missing = _padding(sum(map(len, labels)), prompt.box is not None, spec)
-    coords.append(np.zeros((missing, 2), np.float32))
+    coords.append(np.full((missing, 2), spec.padding_coordinate, np.float32))
     labels.append(np.full(missing, PAD_LABEL, np.int32))
     return np.concatenate(coords).astype(np.float32), np.concatenate(labels).astype(np.int32)
 

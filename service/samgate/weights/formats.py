@@ -133,11 +133,11 @@ def load_checkpoint(path: Path) -> Any:
         raise WeightsError(f"{path.name} can't be read as a torch checkpoint: {error}") from error
 
 
-def read_checkpoint(path: Path, shapes: Shapes) -> StateDict:
+def load_state_dict(path: Path) -> Mapping[str, torch.Tensor]:
     """The state dict in a torch checkpoint (``.pt``, ``.pth``), itself or under ``model`` or ``state_dict``.
 
     Raises:
-        WeightsError: as :func:`load_checkpoint`, or the file is not the network's.
+        WeightsError: as :func:`load_checkpoint`, or the file holds something else.
     """
     loaded = load_checkpoint(path)
     for wrapper in _WRAPPERS:
@@ -145,6 +145,12 @@ def read_checkpoint(path: Path, shapes: Shapes) -> StateDict:
             loaded = loaded[wrapper]
     if not isinstance(loaded, dict) or not all(hasattr(value, "shape") for value in loaded.values()):
         raise WeightsError(f"{path.name} is not a state dict: it should map names to tensors")
+    return loaded
+
+
+def read_checkpoint(path: Path, shapes: Shapes) -> StateDict:
+    """:func:`load_state_dict` as arrays. Raises WeightsError as that does, and when it is not the network's."""
+    loaded = load_state_dict(path)
     # Before the conversion: a tensor of a few bytes can claim any shape.
     check_shapes({name: tuple(value.shape) for name, value in loaded.items()}, shapes)
     return canonical({name: _plain(name, value) for name, value in loaded.items()}, shapes)
