@@ -52,9 +52,14 @@ class WholeNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[I, P, pixels, C]`` → the same."""
-        x = x - x.mean((-2, -1), keepdim=True)
-        scale = torch.rsqrt((x * x).mean((-2, -1), keepdim=True) + self.eps)
+        x = x - self._mean(x)
+        scale = torch.rsqrt(self._mean(x * x) + self.eps)
         return x * (scale * self.weight) + self.bias
+
+    @staticmethod
+    def _mean(x: Tensor) -> Tensor:
+        # In two steps: some engines add a million numbers one after the other, and lose two digits.
+        return x.mean(-1, keepdim=True).mean(-2, keepdim=True)
 
 
 class EfficientSamBlock(TwoWayBlock):
