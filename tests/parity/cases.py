@@ -70,7 +70,7 @@ class Case:
             PaddingPoint.NEVER: 0,
             PaddingPoint.TO_MOST: most - given,
         }[self.spec.padding_point]
-        coords.append(np.zeros((*shape, missing, 2), np.float32))
+        coords.append(np.full((*shape, missing, 2), self.spec.padding_coordinate, np.float32))
         labels.append(np.full((*shape, missing), -1, np.int32))
         return np.concatenate(coords, 2), np.concatenate(labels, 2)
 

@@ -44,12 +44,12 @@ def record(upstream: Upstream, spec: VariantSpec) -> dict[str, NDArray[Any]]:
     shapes = upstream.shapes()
     upstream.load(draw_state(shapes))
     arrays: dict[str, NDArray[Any]] = {"state": np.array(json.dumps(shapes))}
-    arrays |= _sampled("embedding", upstream.encode(image(spec), valid(spec)))
+    arrays |= sampled("embedding", upstream.encode(image(spec), valid(spec)))
     if "decoder" in spec.graphs:
         for case in cases_of(spec):
             answers = [upstream.decode(case, index) for index in range(case.images)]
-            arrays |= _sampled(f"{case.name}/masks", np.stack([masks for masks, _ in answers]))
-            arrays |= _sampled(f"{case.name}/ious", np.stack([ious for _, ious in answers]))
+            arrays |= sampled(f"{case.name}/masks", np.stack([masks for masks, _ in answers]))
+            arrays |= sampled(f"{case.name}/ious", np.stack([ious for _, ious in answers]))
     return arrays
 
 
@@ -83,7 +83,8 @@ def outputs(golden: Golden) -> Iterator[str]:
     yield from (name.removesuffix("/stride") for name in golden if name.endswith("/stride"))
 
 
-def _sampled(name: str, values: FloatArray) -> dict[str, NDArray[Any]]:
+def sampled(name: str, values: FloatArray) -> dict[str, NDArray[Any]]:
+    """About a thousand of ``values``, as files have them under ``name``."""
     # Odd: no power of two, so that the samples come from all rows and columns.
     stride = max(1, values.size // _VALUES) | 1
     return {name: values.ravel()[::stride], f"{name}/stride": np.array(stride)}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
 
-_TOKENS = re.compile(r"(_embed|_token|_tokens|point_embeddings\.\d+)\.weight$")
+_TOKENS = re.compile(r"(_embed|_token|_tokens|_embeddings|_points|point_embeddings\.\d+)\.weight$")
 
 _POSITIONS = re.compile(r"pos_embed|rel_pos")
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from samgate.domain import FloatArray, Frame, Prompt, Selection
-from samgate.serving.prompting import group_prompts, point_group, select, stack
+from samgate.serving.prompting import group_prompts, point_group, select, stack, unsupported
 from samgate.variants.mobilesam import SPEC
-from samgate.variants.spec import SingleMask
+from samgate.variants.spec import PaddingPoint, PromptSupport, SingleMask
 
 FRAME = Frame(original=(600, 800), resized=(768, 1024), side=1024)
 BOX = np.array([100, 50, 300, 200], np.float32)
@@ -37,6 +37,39 @@ def test_tokens_are_upstreams(prompt: Prompt, coords: list[tuple[float, float]],
     np.testing.assert_allclose(group.prompts.coords[0, 0], np.array(coords, np.float32).reshape(-1, 2), rtol=1e-6)
     assert group.prompts.labels[0, 0].tolist() == labels
     assert (group.prompts.masks is None) == (prompt.mask_logits is None)
+
+
+def test_padding_points_lie_where_the_spec_says() -> None:
+    support = PromptSupport(background=False, mask=False, most_points=4)
+    spec = replace(SPEC, prompts=support, padding_point=PaddingPoint.TO_MOST, padding_coordinate=-1.0)
+    kinds = [Prompt(*points((100, 50))), Prompt(*points(), box=BOX), Prompt(*points((1, 1), (2, 2)), box=BOX)]
+    (group,) = group_prompts(kinds, FRAME, spec, 8)
+    assert group.prompts.labels[0].tolist() == [[1, -1, -1, -1], [2, 3, -1, -1], [1, 1, 2, 3]]
+    assert group.prompts.coords[0, 0].tolist() == [[128, 64], [-1, -1], [-1, -1], [-1, -1]]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        (Prompt(*points((1, 1), (2, 2)), box=BOX), None),
+        (Prompt(*points((1, 1), (2, 2), (3, 3), (4, 4))), None),
+        (Prompt(*points((1, 1)), mask_logits=LOGITS), "prompts[1].mask_logits: is given; few takes no masks"),
+        (
+            Prompt(np.ones((3, 2), np.float32), np.array([1, 0, 0], np.int32)),
+            "prompts[1].points[1].label: is BACKGROUND; few takes foreground points alone",
+        ),
+        (Prompt(*points(*[(1, 1)] * 5)), "prompts[1].points: has 5; the limit of few is 4"),
+        (
+            Prompt(*points(*[(1, 1)] * 3), box=BOX),
+            "prompts[1].points: has 3, and the box counts as two; the limit of few is 4",
+        ),
+    ],
+)
+def test_what_a_system_was_not_made_for_is_told(prompt: Prompt, message: str | None) -> None:
+    few = replace(SPEC, name="few", prompts=PromptSupport(background=False, mask=False, most_points=4))
+    problem = unsupported([Prompt(*points((1, 1))), prompt], few)
+    assert (problem and str(problem)) == message
+    assert unsupported([prompt], SPEC) is None
 
 
 def test_groups_are_rectangular_bounded_and_cover_every_prompt_once() -> None:

@@ -19,7 +19,7 @@ from samgate.segevery.sampler import Chunk
 from samgate.serving.dispatch import Dispatcher
 from samgate.serving.images import Images, Source
 from samgate.serving.models import DecodeWork, Model, SurviveWork
-from samgate.serving.prompting import PromptGroup, box_group, point_group
+from samgate.serving.prompting import PromptGroup, box_group, point_group, unsupported
 from samgate.serving.requests import Trace, Wish
 from samgate.sessions import Embedding
 from samgate.variants import get_variant
@@ -118,11 +118,14 @@ class Door:
             self._names[model.spec.name] = others | {name}
 
     @asynccontextmanager
-    async def admitted(self, source: Source, wish: Wish, demand: Demand) -> AsyncIterator[Admitted]:
-        """The request inside the block, whose normal end is that of the answer.
+    async def admitted(
+        self, source: Source, wish: Wish, demand: Demand, prompts: Sequence[Prompt] = ()
+    ) -> AsyncIterator[Admitted]:
+        """The request inside the block, whose normal end is that of the answer; ``prompts`` are those that not every
+        system takes.
 
         Raises NotFound for an unknown variant, NotInstalled for one that isn't served here, InvalidArgument for one
-        that didn't make the handle, and what :meth:`Dispatcher.admitted` raises.
+        that didn't make the handle or doesn't take ``prompts``, and what :meth:`Dispatcher.admitted` raises.
         """
         points = self.points(wish.variant)
         if source.digest is None:
@@ -132,6 +135,7 @@ class Door:
             if made_by not in self._models:
                 raise NotFound(f"image.handle: its maker {made_by!r} is not served here: send the image")
             points = frozenset({made_by})
+        points = self._able(points, prompts)
         request = Request(
             arrival=wish.arrival,
             deadline=wish.deadline,
@@ -175,6 +179,21 @@ class Door:
             name, _, precision = variant.partition(":")
             raise NotInstalled(not_served(get_variant(name), precision))
         return self._names[variant]
+
+    def _able(self, points: frozenset[str] | None, prompts: Sequence[Prompt]) -> frozenset[str] | None:
+        """Those of ``points`` that take ``prompts``. Raises InvalidArgument, in the words of the one that is preferred,
+        when none does."""
+        problems = {
+            name: unsupported(prompts, model.spec)
+            for name, model in self._models.items()
+            if points is None or name in points
+        }
+        found = [problem for problem in problems.values() if problem is not None]
+        if not found:
+            return points
+        if len(found) == len(problems):
+            raise found[0]
+        return frozenset(name for name, problem in problems.items() if problem is None)
 
 
 def prompt_kind(prompts: Sequence[Prompt]) -> PromptKind:

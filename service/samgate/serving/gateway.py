@@ -66,7 +66,7 @@ class Gateway:
         source = await self.images.look_at(call.image, self.models.values())
         check_prompts_inside(call.prompts, source.size)
         demand = Demand(prompt_kind(call.prompts), len(call.prompts))
-        async with self._door.admitted(source, call.wish, demand) as admitted:
+        async with self._door.admitted(source, call.wish, demand, call.prompts) as admitted:
             embedding = await admitted.embed()
             answer = AnswerSize(self.settings.limits.max_message_bytes)
             groups = group_prompts(call.prompts, embedding.frame, admitted.model.spec, admitted.chunk)

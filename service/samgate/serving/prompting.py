@@ -9,9 +9,11 @@ import numpy as np
 
 from samgate.domain import FloatArray, Frame, IntArray, Prompt, Selection
 from samgate.engines.base import Prompts
-from samgate.variants.spec import PaddingPoint, SingleMask, VariantSpec
+from samgate.errors import InvalidArgument
+from samgate.variants.spec import PaddingPoint, PromptSupport, SingleMask, VariantSpec
 
 PAD_LABEL = -1
+BACKGROUND_LABEL = 0
 BOX_LABELS = (2, 3)
 STABLE_OFFSET, STABLE = 0.05, 0.98
 
@@ -32,6 +34,28 @@ class PromptGroup:
         keys differ in P alone can be joined along P."""
         _, p, k, _ = self.prompts.coords.shape
         return (p, k, self.prompts.masks is not None)
+
+
+def unsupported(prompts: Sequence[Prompt], spec: VariantSpec) -> InvalidArgument | None:
+    """What is the matter with the first of a request's ``prompts`` that ``spec``'s system wasn't made for; None when it
+    was made for all."""
+    support, name = spec.prompts, spec.name
+    if support == PromptSupport():
+        return None
+    for index, prompt in enumerate(prompts):
+        field = f"prompts[{index}]"
+        if prompt.mask_logits is not None and not support.mask:
+            return InvalidArgument(f"{field}.mask_logits", f"is given; {name} takes no masks")
+        background = np.flatnonzero(prompt.labels == BACKGROUND_LABEL)
+        if background.size and not support.background:
+            return InvalidArgument(
+                f"{field}.points[{background[0]}].label", f"is BACKGROUND; {name} takes foreground points alone"
+            )
+        given, box = len(prompt.labels), prompt.box is not None
+        if support.most_points is not None and given + 2 * box > support.most_points:
+            counted = f"{given}, and the box counts as two" if box else f"{given}"
+            return InvalidArgument(f"{field}.points", f"has {counted}; the limit of {name} is {support.most_points}")
+    return None
 
 
 def group_prompts(prompts: Sequence[Prompt], frame: Frame, spec: VariantSpec, max_prompts: int) -> list[PromptGroup]:
@@ -116,7 +140,7 @@ def _tokens(prompt: Prompt, frame: Frame, spec: VariantSpec) -> tuple[FloatArray
         coords.append(frame.to_prompt(prompt.box.reshape(2, 2)))
         labels.append(np.array(BOX_LABELS, np.int32))
     missing = _padding(sum(map(len, labels)), prompt.box is not None, spec)
-    coords.append(np.zeros((missing, 2), np.float32))
+    coords.append(np.full((missing, 2), spec.padding_coordinate, np.float32))
     labels.append(np.full(missing, PAD_LABEL, np.int32))
     return np.concatenate(coords).astype(np.float32), np.concatenate(labels).astype(np.int32)
 

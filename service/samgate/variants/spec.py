@@ -263,6 +263,8 @@ class VariantSpec:
     low_res_size: int = 256
     resize: ResizeRule = ResizeRule.LONGEST_SIDE
     padding_point: PaddingPoint = PaddingPoint.WITHOUT_BOX
+    padding_coordinate: float = 0.0
+    """x and y of padding points, in the frame of prompts. SAM's have no position, so there it doesn't matter."""
     pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     single_mask_token: int = 0

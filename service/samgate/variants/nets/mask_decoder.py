@@ -39,7 +39,7 @@ class MaskDecoder(nn.Module):
             nn.GELU(),
         )
         self.output_hypernetworks_mlps = nn.ModuleList(Mlp((dim, dim, dim, dim // 8)) for _ in range(masks))
-        self.iou_prediction_head = Mlp((dim, dim, dim, masks))
+        self.iou_prediction_head: nn.Module = Mlp((dim, dim, dim, masks))
 
     def attend(self, image: Tensor, points: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The transformer and the IoU head.
@@ -72,7 +72,7 @@ class MaskDecoder(nn.Module):
         are, as a tree of 2 × 2 children, until there are only M channels left to bring in order.
         """
         first = cast("_Upscaling", tuple(self.output_upscaling))[0]
-        return self.masks_of(tokens, _children(first, reshape(image, 0, -1, self.dim)))
+        return self.masks_of(tokens, children(first, reshape(image, 0, -1, self.dim)))
 
     def masks_of(self, tokens: Tensor, x: Tensor) -> Tensor:
         """The rest of :meth:`upscale` after its first layer, which has made ``x`` ``[I, P·4H², C/4]``."""
@@ -85,7 +85,7 @@ class MaskDecoder(nn.Module):
     def pixels_of(self, x: Tensor) -> Tensor:
         """What the other layers make of ``x`` ``[I, n, C/4]`` before the masks: ``[I, n·4, C/8]``."""
         _, norm, _, second, _ = cast("_Upscaling", tuple(self.output_upscaling))
-        return F.gelu(_children(second, F.gelu(norm(x))))
+        return F.gelu(children(second, F.gelu(norm(x))))
 
     def coarse_of(self, tokens: Tensor, x: Tensor) -> Tensor:
         """Every fourth row and column of the logits, from the second on, for a part of the cost: ``[I, P, M, H, H]``.
@@ -123,7 +123,7 @@ def child_weight(conv: nn.ConvTranspose2d) -> Tensor:
     return conv.weight.permute(2, 3, 1, 0).reshape(4 * conv.out_channels, conv.in_channels)
 
 
-def _children(conv: nn.ConvTranspose2d, x: Tensor) -> Tensor:
+def children(conv: nn.ConvTranspose2d, x: Tensor) -> Tensor:
     """``[I, pixels, in]`` → ``[I, pixels·4, out]``."""
     bias = conv.bias.repeat(4) if conv.bias is not None else None
     return reshape(F.linear(x, child_weight(conv), bias), 0, -1, conv.out_channels)

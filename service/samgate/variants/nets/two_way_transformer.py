@@ -101,7 +101,7 @@ class TwoWayBlock(nn.Module):
         self.norm1 = nn.LayerNorm(dim)
         self.cross_attn_token_to_image = TokenToImage(dim, heads, downsample=2)
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = MlpBlock(dim, mlp_dim, nn.ReLU())
+        self.mlp: nn.Module = MlpBlock(dim, mlp_dim, nn.ReLU())
         self.norm3 = nn.LayerNorm(dim)
         self.norm4 = nn.LayerNorm(dim)
         self.cross_attn_image_to_token = ImageToToken(dim, heads, downsample=2, pixels=pixels)
@@ -109,9 +109,7 @@ class TwoWayBlock(nn.Module):
     def forward(self, tokens: Tensor, image: Tensor, prompt: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """``tokens`` and ``prompt`` (their initial values) ``[I, P, T, C]``, ``image`` ``[I, G, L, C]``, ``positions``
         ``[L, C]`` → tokens ``[I, P, T, C]`` and image ``[I, P, L, C]``."""
-        # The first block's queries *are* the prompt: it adds neither the prompt nor a residual.
-        own = self.self_attn(tokens, tokens) if self.first else tokens + self.self_attn(tokens + prompt, tokens)
-        tokens = self.norm1(own)
+        tokens = self.norm1(self.among(tokens, prompt))
         placed = image + positions
         tokens = self.norm2(tokens + self.cross_attn_token_to_image(tokens + prompt, placed, image))
         tokens = self.norm3(tokens + self.mlp(tokens))
@@ -119,13 +117,28 @@ class TwoWayBlock(nn.Module):
         image = self.norm4(reshape(image, 0, -1, self.dim))  # of rank 3: see LayerNorm2d
         return tokens, reshape(image, 0, -1, self.pixels, self.dim)
 
+    def among(self, tokens: Tensor, prompt: Tensor) -> Tensor:
+        """The self-attention of :meth:`forward` with its residual."""
+        # The first block's queries *are* the prompt: it adds neither the prompt nor a residual.
+        if self.first:
+            return self.self_attn(tokens, tokens)  # type: ignore[no-any-return]
+        return tokens + self.self_attn(tokens + prompt, tokens)  # type: ignore[no-any-return]
+
 
 class TwoWayTransformer(nn.Module):
     """The blocks, and one last look of the tokens at the image, which has ``pixels`` tokens."""
 
-    def __init__(self, dim: int, pixels: int, depth: int = 2, heads: int = 8, mlp_dim: int = 2048) -> None:
+    def __init__(
+        self,
+        dim: int,
+        pixels: int,
+        depth: int = 2,
+        heads: int = 8,
+        mlp_dim: int = 2048,
+        block: type[TwoWayBlock] = TwoWayBlock,
+    ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(TwoWayBlock(dim, heads, mlp_dim, pixels, index == 0) for index in range(depth))
+        self.layers = nn.ModuleList(block(dim, heads, mlp_dim, pixels, index == 0) for index in range(depth))
         self.final_attn_token_to_image = TokenToImage(dim, heads, downsample=2)
         self.norm_final_attn = nn.LayerNorm(dim)
 
