@@ -294,6 +294,11 @@ class VariantSpec:
         """See ``best_of``."""
         return self.best_of or self.multimask_tokens
 
+    @property
+    def single_tokens(self) -> tuple[int, ...]:
+        """Indices of the masks of which the best predicted answers a prompt that means one thing, such as a box."""
+        return self.best_tokens if self.single_mask is SingleMask.BEST else (self.single_mask_token,)
+
     def reduced(self) -> VariantSpec:
         """The same with a small network, for tests."""
         return replace(self, architecture={**self.architecture, **self.small})
