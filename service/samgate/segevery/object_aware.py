@@ -21,7 +21,8 @@ _NO_FILTERS = GridParameters(pred_iou_thresh=0, stability_score_thresh=0)
 
 class ObjectAwareSampler:
     """A :class:`~samgate.segevery.sampler.Sampler` with one mask for each of ``boxes``, that of the token trained for
-    unambiguous prompts, or the best predicted where there is none: as in MobileSAMv2 no filter drops any, and there is no NMS after the detector's.
+    unambiguous prompts, or the best predicted where there is none: as in MobileSAMv2 no filter drops any, and there is
+    no NMS after the detector's.
 
     Args:
         boxes: float32 ``[B, 4]`` (x0, y0, x1, y1) in the image's pixels; B may be 0.
