@@ -72,12 +72,17 @@ class MaskDecoder(nn.Module):
         are, as a tree of 2 × 2 children, until there are only M channels left to bring in order.
         """
         first = cast("_Upscaling", tuple(self.output_upscaling))[0]
-        return self.masks_of(tokens, _children(first, reshape(image, 0, -1, self.dim)))
+        return self.masks_of(tokens, children(first, reshape(image, 0, -1, self.dim)))
 
     def masks_of(self, tokens: Tensor, x: Tensor) -> Tensor:
         """The rest of :meth:`upscale` after its first layer, which has made ``x`` ``[I, P·4H², C/4]``."""
+        return self.logits(tokens, self.pixels_of(x))
+
+    def logits(self, tokens: Tensor, pixels: Tensor) -> Tensor:
+        """Mask tokens ``[I, P, M, C]`` and ``pixels`` ``[I, P·16H², C/8]``, the last layer's, as a tree of 2 × 2
+        children → logits ``[I, P, M, 4H, 4H]``."""
         size = self.embedding_size
-        x = reshape(self.pixels_of(x), 0, -1, 16 * size * size, self.dim // 8)
+        x = reshape(pixels, 0, -1, 16 * size * size, self.dim // 8)
         logits = reshape(self.hyper(tokens) @ x.transpose(-2, -1), 0, -1, size, size, 2, 2, 2, 2)
         logits = logits.permute(0, 1, 2, 4, 6, 3, 5, 7)
         return reshape(logits, 0, -1, self.masks, 4 * size, 4 * size)
@@ -85,7 +90,7 @@ class MaskDecoder(nn.Module):
     def pixels_of(self, x: Tensor) -> Tensor:
         """What the other layers make of ``x`` ``[I, n, C/4]`` before the masks: ``[I, n·4, C/8]``."""
         _, norm, _, second, _ = cast("_Upscaling", tuple(self.output_upscaling))
-        return F.gelu(_children(second, F.gelu(norm(x))))
+        return F.gelu(children(second, F.gelu(norm(x))))
 
     def coarse_of(self, tokens: Tensor, x: Tensor) -> Tensor:
         """Every fourth row and column of the logits, from the second on, for a part of the cost: ``[I, P, M, H, H]``.
@@ -123,7 +128,7 @@ def child_weight(conv: nn.ConvTranspose2d) -> Tensor:
     return conv.weight.permute(2, 3, 1, 0).reshape(4 * conv.out_channels, conv.in_channels)
 
 
-def _children(conv: nn.ConvTranspose2d, x: Tensor) -> Tensor:
+def children(conv: nn.ConvTranspose2d, x: Tensor) -> Tensor:
     """``[I, pixels, in]`` → ``[I, pixels·4, out]``."""
     bias = conv.bias.repeat(4) if conv.bias is not None else None
     return reshape(F.linear(x, child_weight(conv), bias), 0, -1, conv.out_channels)
