@@ -115,7 +115,7 @@ def _packed(maps: Sequence[Tensor]) -> FloatArray:
 def _unpacked(embedding: FloatArray) -> list[Tensor]:
     """The inverse of :func:`_packed` for SAM 2's three maps, the coarsest first."""
     maps = []
-    for levels, part in enumerate((torch.tensor(part) for part in np.split(embedding, (256, 512), 1))):
+    for levels, part in enumerate(torch.tensor(part) for part in np.split(embedding, (256, 512), 1)):
         x = part
         for _ in range(levels):
             size = 2 * x.shape[-1]
