@@ -38,8 +38,8 @@ def encoder_input(image: UInt8Array, spec: VariantSpec) -> tuple[UInt8Array, Fra
 
     Bit for bit what upstream feeds its encoder, where that resizes whole numbers, as SAM does: Pillow's antialiased
     resize, zeros to the right and below. (Zeros because that is what the graphs' normalisation expects of padding; they
-    normalise first and pad after.) Upstreams that resize fractions, SAM 2 and EfficientSAM, are met to half a
-    grey level.
+    normalise first and pad after.) Upstreams that resize fractions, SAM 2 and EfficientSAM, are met to a
+    grey level, a third of one in the mean.
     """
     frame = frame_of(image.shape[0], image.shape[1], spec)
     height, width = frame.resized

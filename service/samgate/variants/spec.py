@@ -172,10 +172,11 @@ class PrecisionPlan:
 
 @dataclass(frozen=True, slots=True)
 class Island:
-    """Nodes of a graph that calculate in f32 whatever the plan, and the reason.
+    """Nodes of a graph that calculate in f32 although the plan says otherwise, and the reason.
 
     A node belongs to it if it is one of ``operators`` (ONNX names) and ``names``, a regular expression, is found in its
-    name; with ``origins`` also everything that its inputs are calculated from.
+    name; with ``origins`` also everything that its inputs are calculated from. ``arithmetic`` is the only one that it
+    is an island in, None where it is one in all.
     """
 
     name: str
@@ -183,6 +184,7 @@ class Island:
     reason: str
     names: str = ""
     origins: bool = False
+    arithmetic: FloatArithmetic | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +277,9 @@ class VariantSpec:
     best_of: tuple[int, ...] = ()
     """Indices of the masks of which the best predicted answers a request for the best, if not ``multimask_tokens``."""
     mask_threshold: float = 0.0
+    logit_limit: float | None = None
+    """What low-res logits are clamped to on either side of 0 when they are handed out; masks are made of them as they
+    are."""
     mask_sampling: MaskSampling = MaskSampling.VIA_INPUT
     shapes: Shapes = field(default_factory=Shapes)
     precisions: dict[str, PrecisionPlan] = field(default_factory=dict)
