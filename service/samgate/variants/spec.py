@@ -71,11 +71,12 @@ class PromptSupport:
 
 @dataclass(frozen=True, slots=True)
 class UrlSource:
-    """Upstream's own file, by URL. ``sha256`` and ``size`` (bytes) are checked before the file is opened."""
+    """Upstream's own file, by URL. ``sha256`` and ``size`` (bytes) are checked before the file is opened; the size
+    is what the server says, where nobody else does."""
 
     url: str
     sha256: str
-    size: int
+    size: int | None = None
     kind: Literal["url"] = "url"
 
 
