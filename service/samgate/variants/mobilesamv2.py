@@ -1,7 +1,8 @@
 """MobileSAMv2 (Zhang et al., 2023): EfficientViT-L2 as image encoder, and SAM's decoder with weights of its own, made
 for the boxes that a detector proposes (the strategy ``object_aware`` of SegmentEverything).
 
-Upstream asks it for single masks of boxes alone; the decoder is SAM's, and takes all that SAM's does.
+Upstream asks it for single masks of boxes alone; the decoder is SAM's, and takes all that SAM's does. Upstream's
+repository also has the detector's code, under AGPL-3.0: nothing of that is used here.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ SPEC = VariantSpec(
         ),
     ),
     reader="samgate.weights.mobilesamv2_file:read",
-    accuracy=PublishedAccuracy(box_miou=None, point_miou=None, origin="its paper has recall of everything alone"),
-    # Pixels are half as many inside of the encoder: the weights are EfficientViT's at 512.
+    accuracy=PublishedAccuracy(box_miou=None, point_miou=None, origin="not in arXiv 2410.04960, table 6"),
+    # Images are resized and padded at 1,024; upstream's encoder halves that itself.
     architecture={**L2, "halved": True},
     small=SMALL_L,
     precisions=dict(EFFICIENTVIT_PRECISIONS),
