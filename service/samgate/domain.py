@@ -61,6 +61,14 @@ class Frame:
     """Of coordinates on both axes, where it isn't each axis's own."""
     sampling: MaskSampling = MaskSampling.VIA_INPUT
     """How logits of masks are brought from there to the image."""
+    fed: tuple[int, int] | None = None
+    """See ``valid``, where that isn't ``resized``."""
+
+    @property
+    def valid(self) -> tuple[int, int]:
+        """What the image fills of the encoder's input: ``resized``, but for systems that feed their encoder less than
+        the ``side`` that all else goes by."""
+        return self.fed or self.resized
 
     def cut(self, size: int) -> tuple[int, int]:
         """Of ``size`` × ``size`` low-res logits the (rows, columns) on the image, of whole ones."""

@@ -26,6 +26,9 @@ class ResizeRule(StrEnum):
     LONGEST_SIDE_CUT = "longest_side_cut"
     """NanoSAM's: new side = int(side·scale), antialiased bicubic, pad right and bottom; coordinates are scaled by the
     same factor on both axes."""
+    LONGEST_SIDE_APART = "longest_side_apart"
+    """EfficientViT-SAM's: the same as ``LONGEST_SIDE``, but coordinates and masks go by the image as it would lie in a
+    square of ``prompt_size``, with its sides rounded there, whatever the encoder is fed."""
     SQUASH = "squash"
     """SAM 2's: both sides to ``input_size`` whatever the shape, antialiased bilinear; no padding."""
     SQUASH_ROUGH = "squash_rough"
@@ -71,11 +74,12 @@ class PromptSupport:
 
 @dataclass(frozen=True, slots=True)
 class UrlSource:
-    """Upstream's own file, by URL. ``sha256`` and ``size`` (bytes) are checked before the file is opened."""
+    """Upstream's own file, by URL. ``sha256`` and ``size`` (bytes) are checked before the file is opened; the size
+    is what the server says, where nobody else does."""
 
     url: str
     sha256: str
-    size: int
+    size: int | None = None
     kind: Literal["url"] = "url"
 
 
