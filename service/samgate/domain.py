@@ -71,8 +71,10 @@ class Frame:
         return self.fed or self.resized
 
     def cut(self, size: int) -> tuple[int, int]:
-        """Of ``size`` × ``size`` low-res logits the (rows, columns) on the image, of whole ones."""
-        height, width = (max(1, int(size * resized / self.side)) for resized in self.resized)
+        """Of ``size`` × ``size`` low-res logits the (rows, columns) on the image, of whole ones: as many as the image
+        itself has of a square around it where it keeps its shape."""
+        sides, whole = (self.resized, self.side) if self.scale is None else (self.original, max(self.original))
+        height, width = (max(1, int(size * side / whole)) for side in sides)
         return height, width
 
     def to_prompt(self, coords: FloatArray) -> FloatArray:

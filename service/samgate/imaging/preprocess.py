@@ -17,8 +17,10 @@ def frame_of(height: int, width: int, spec: VariantSpec) -> Frame:
         case ResizeRule.LONGEST_SIDE:
             resized = longest_side(height, width, side)
         case ResizeRule.LONGEST_SIDE_CUT:
-            scale = side / max(height, width)
-            resized = max(1, int(scale * height)), max(1, int(scale * width))
+            # Upstream's own steps: a product with the scale would round 1024 down to 1023 for a tenth of all sizes.
+            scale, aspect = side / max(height, width), width / height
+            short = max(1, int(side / aspect if aspect >= 1 else side * aspect))
+            resized = (short, side) if aspect >= 1 else (side, short)
         case ResizeRule.LONGEST_SIDE_APART:
             fed, side = longest_side(height, width, side), spec.prompt_size
             resized = longest_side(height, width, side)

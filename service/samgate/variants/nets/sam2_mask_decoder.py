@@ -27,7 +27,7 @@ class Sam2MaskDecoder(MaskDecoder):
     def __init__(self, dim: int = 256, masks: int = 4, embedding_size: int = 64) -> None:
         super().__init__(dim, masks, embedding_size)
         for block in self.transformer.layers:
-            lin1 = cast("TwoWayBlock", block).mlp.lin1
+            lin1 = cast("MlpBlock", cast("TwoWayBlock", block).mlp).lin1
             # The same function under other names.
             block.mlp = Mlp((dim, lin1.out_features, dim))
         self.obj_score_token = nn.Embedding(1, dim)
