@@ -70,7 +70,7 @@ def test_the_image_embedding_is_upstreams(network: Network) -> None:
 @torch.inference_mode()
 def test_masks_and_predicted_ious_are_upstreams(network: Network) -> None:
     spec = network.spec
-    if "decoder" not in spec.graphs:
+    if "decoder" not in spec.graphs or _is_known(network):
         return
     for case in cases_of(spec):
         masks, ious = network.run(case)
@@ -79,11 +79,31 @@ def test_masks_and_predicted_ious_are_upstreams(network: Network) -> None:
             assert difference(name, ours, network.golden) <= TOLERANCE, name
 
 
+_mixed: set[str] = set()
+"""Kinds of graphs of which the masked decoder was compared with the plain one."""
+_known: list[tuple[Any, ...]] = []
+
+
+def _is_known(network: Network) -> bool:
+    """Whether another variant's decoder, with the same modules, weights and golden answers, has been through this."""
+    own = {name: value for name, value in network.net.state_dict().items() if "image_encoder" not in name}
+    decoder = graph_module(network.spec, network.net, "decoder") if "decoder" in network.spec.graphs else None
+    answers = {name: value.tobytes() for name, value in network.golden.items() if "/" in name}
+    answers.pop("embedding/stride")
+    sizes = network.spec.embedding_shape, network.spec.padding_point
+    key = (repr(decoder), sizes, [(name, value.numpy().tobytes()) for name, value in own.items()], answers)
+    if key in _known:
+        return True
+    _known.append(key)
+    return False
+
+
 @torch.inference_mode()
 def test_without_a_mask_the_masked_decoder_answers_as_the_plain_one(network: Network) -> None:
     spec = network.spec
-    if "masked_decoder" not in spec.graphs:
+    if "masked_decoder" not in spec.graphs or spec.graph_module in _mixed:
         return
+    _mixed.add(spec.graph_module)
     case = Case("mixed", spec, images=1, prompts=2, points=1)
     plain, _ = network.run(case)
     coords, labels = case.tokens()
