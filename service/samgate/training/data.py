@@ -37,7 +37,7 @@ class Item(NamedTuple):
     pixels: Tensor
     valid: Tensor
     window: Tensor
-    name: str
+    name: Sequence[str]
 
 
 def find_images(folder: Path) -> list[Path]:
@@ -82,7 +82,7 @@ class Views(Dataset[Item]):
             side = self.spec.input_size
             pixels, valid = random_crop(image, side, recipe.scale, crop), (side, side)
         return Item(
-            torch.from_numpy(pixels),
+            torch.tensor(pixels),
             torch.tensor(valid, dtype=torch.int32),
             torch.tensor(self._window(valid, random)),
             name,
