@@ -33,6 +33,7 @@ TOLERANCE = 1e-3
 
 SAMPLE = tuple({VARIANTS[name].graph_module: name for name in reversed(OWN)}.values())
 """A variant of every kind of graphs: their models on Triton take processes, a second and 200 MB each."""
+OTHERS = tuple(name for name in OWN if name not in SAMPLE)
 
 
 @contextmanager
@@ -44,7 +45,13 @@ def served(names: tuple[str, ...], engine: str, home: Path) -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with served(OWN, "auto", tmp_path_factory.mktemp("home")) as client:
+    with served(SAMPLE, "auto", tmp_path_factory.mktemp("home")) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def every(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    with served(OTHERS, "auto", tmp_path_factory.mktemp("home")) as client:
         yield client
 
 
@@ -54,8 +61,9 @@ def on_triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         yield client
 
 
-PAIRS = [pytest.param("embedded", name, id=f"{name}-embedded") for name in OWN]
-PAIRS += [pytest.param("on_triton", name, id=f"{name}-triton") for name in SAMPLE]
+EMBEDDED = [pytest.param("embedded", name, id=f"{name}-embedded") for name in SAMPLE]
+EMBEDDED += [pytest.param("every", name, id=f"{name}-embedded", marks=pytest.mark.full) for name in OTHERS]
+PAIRS = [*EMBEDDED, *(pytest.param("on_triton", name, id=f"{name}-triton") for name in SAMPLE)]
 
 
 @pytest.mark.parametrize(("engine", "name"), PAIRS)
@@ -78,8 +86,11 @@ def test_prompts_of_every_kind_are_answered_as_torch_does(
         assert one.masks[0].to_numpy().shape == IMAGE.shape[:2]
 
 
-@pytest.mark.parametrize("name", OWN)
-def test_prompts_that_the_system_was_not_made_for_are_refused(name: str, embedded: Client) -> None:
+@pytest.mark.parametrize(("engine", "name"), EMBEDDED)
+def test_prompts_that_the_system_was_not_made_for_are_refused(
+    engine: str, name: str, request: pytest.FixtureRequest
+) -> None:
+    client: Client = request.getfixturevalue(engine)
     support = get_variant(name).prompts
     wrong: list[tuple[str, Prompt]] = []
     if not support.background:
@@ -91,7 +102,7 @@ def test_prompts_that_the_system_was_not_made_for_are_refused(name: str, embedde
         wrong.append(("points", Prompt(many, np.ones(len(many), np.int32))))
     for field, prompt in wrong:
         with pytest.raises(InvalidArgument, match=rf"prompts\[0\]\.{field}"):
-            embedded.segment(IMAGE, prompts=[prompt], variant=name)
+            client.segment(IMAGE, prompts=[prompt], variant=name)
 
 
 @pytest.mark.parametrize("strategy", ["grid", "hierarchical", "aop", "auto"])

@@ -105,8 +105,9 @@ def test_of_fixed_views_the_first_is_the_image_as_it_is_served(images: Path) -> 
     for views.epoch in range(16):
         for index, path in enumerate(views.paths):
             item = views[index]
-            assert torch.equal(seen.setdefault(item.name, item.pixels), item.pixels)
-            if item.name.endswith("-0"):
+            name = str(item.name)
+            assert torch.equal(seen.setdefault(name, item.pixels), item.pixels)
+            if name.endswith("-0"):
                 pixels, frame = encoder_input(decode(path.read_bytes(), 10**6, ""), STUDENT)
                 assert np.array_equal(item.pixels.numpy(), pixels)
                 assert tuple(item.valid.tolist()) == frame.resized

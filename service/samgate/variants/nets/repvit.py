@@ -59,7 +59,10 @@ class Depthwise(nn.Module):
             centre, more = self.conv1.fused()
         else:
             centre, more = self.conv1.weight, cast("Tensor", self.conv1.bias)
-        weight, bias = weight + F.pad(centre + 1, (1, 1, 1, 1)), bias + more
+        # Not as a Pad, after which the exporter doesn't know the kernel's size any more.
+        middle = torch.zeros(3, 3)
+        middle[1, 1] = 1
+        weight, bias = weight + (centre + 1) * middle, bias + more
         if self.bn is not None:
             mean, variance = cast("Tensor", self.bn.running_mean), cast("Tensor", self.bn.running_var)
             scale = self.bn.weight / torch.sqrt(variance + self.bn.eps)
