@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,10 @@ SIDE = 128
 _SMALL = replace(SPEC, input_size=SIDE, embedding_shape=(256, 8, 8), reader="")
 STUDENT = replace(_SMALL, name="student", architecture={"widths": (16, 16, 16, 16), "depths": (1, 1, 1, 1), "neck": 16})
 TEACHER = replace(_SMALL, name="teacher", architecture={"widths": (8, 8, 8, 8), "depths": (1, 1, 1, 1), "neck": 8})
-RECIPE = Recipe("teacher", "student", epochs=4, batch=2, lr=3e-3)
+RECIPE = Recipe("teacher", "student", epochs=3, batch=2, lr=3e-3)
 
 
+@cache
 def draw_teacher() -> dict[str, np.ndarray]:
     return draw_state(network_shapes(TEACHER))
 
