@@ -14,6 +14,7 @@ import torch
 from parity.weights import draw_state
 from samgate.api.local import local_gateway
 from samgate.client import Client
+from samgate.client.requests import EverythingOptions
 from samgate.compile.export import graph_module, load_network
 from samgate.config import EngineSettings, Settings
 from samgate.domain import Prompt
@@ -109,16 +110,10 @@ def test_prompts_that_the_system_was_not_made_for_are_refused(
 @pytest.mark.parametrize(("engine", "name"), PAIRS)
 def test_every_strategy_finds_masks(engine: str, name: str, strategy: str, request: pytest.FixtureRequest) -> None:
     client: Client = request.getfixturevalue(engine)
-    answer = client.everything(
-        IMAGE,
-        strategy=strategy,
-        variant=name,
-        points_per_side=4,
-        pred_iou_thresh=0,
-        stability_score_thresh=0,
-        box_nms_thresh=1,
-        timeout_s=30 if strategy == "auto" else 300,
-    )
+    timeout_s = 30 if strategy == "auto" else 300
+    options: EverythingOptions = {"pred_iou_thresh": 0, "stability_score_thresh": 0, "box_nms_thresh": 1}
+    options |= {"spacing": 32} if strategy == "aop" else {"points_per_side": 4}
+    answer = client.everything(IMAGE, strategy=strategy, variant=name, timeout_s=timeout_s, **options)
     assert answer.info.variant.partition(":")[0] == name
     assert answer.masks
 
@@ -140,7 +135,7 @@ def torchs(spec: VariantSpec, prompts: list[Prompt]) -> list[np.ndarray[Any, Any
     """The multimask logits of each prompt."""
     network = load_network(spec, draw_state(network_shapes(spec)))
     pixels, frame = encoder_input(IMAGE, spec)
-    valid = torch.tensor([frame.resized], dtype=torch.int32)
+    valid = torch.tensor([frame.valid], dtype=torch.int32)
     embedding = graph_module(spec, network, "encoder")(torch.tensor(pixels[None]), valid)
     answers: dict[int, np.ndarray[Any, Any]] = {}
     for group in group_prompts(prompts, frame, spec, len(prompts)):
