@@ -61,10 +61,20 @@ class Frame:
     """Of coordinates on both axes, where it isn't each axis's own."""
     sampling: MaskSampling = MaskSampling.VIA_INPUT
     """How logits of masks are brought from there to the image."""
+    fed: tuple[int, int] | None = None
+    """See ``valid``, where that isn't ``resized``."""
+
+    @property
+    def valid(self) -> tuple[int, int]:
+        """What the image fills of the encoder's input: ``resized``, but for systems that feed their encoder less than
+        the ``side`` that all else goes by."""
+        return self.fed or self.resized
 
     def cut(self, size: int) -> tuple[int, int]:
-        """Of ``size`` × ``size`` low-res logits the (rows, columns) on the image, of whole ones."""
-        height, width = (max(1, int(size * resized / self.side)) for resized in self.resized)
+        """Of ``size`` × ``size`` low-res logits the (rows, columns) on the image, of whole ones: as many as the image
+        itself has of a square around it where it keeps its shape."""
+        sides, whole = (self.resized, self.side) if self.scale is None else (self.original, max(self.original))
+        height, width = (max(1, int(size * side / whole)) for side in sides)
         return height, width
 
     def to_prompt(self, coords: FloatArray) -> FloatArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from samgate.domain import FloatArray
 from samgate.engines.base import Engine, Images, Prompts
 from samgate.engines.load import load_engine
 from samgate.errors import InvalidArgument
+from samgate.variants import get_variant
 from samgate.variants.spec import VariantSpec
 from variants_support import picture, reduced
 
@@ -78,3 +80,15 @@ def test_what_it_does_not_know_is_refused(spec: VariantSpec) -> None:
         load(spec, "torch", compile="soon")
     with pytest.raises(InvalidArgument, match="'int8' is not for torch"):
         load(spec, "torch", "int8")
+
+
+def test_samfast_runs_on_it_alone(tmp_path: Path) -> None:
+    with reduced(["sam-vit-b"], tmp_path):
+        fast = get_variant("samfast-vit-b").reduced()
+        with pytest.raises(InvalidArgument, match=r"engine.name.*samfast-vit-b runs on torch alone, not on 'openvino'"):
+            load(fast, "openvino")
+        with pytest.raises(InvalidArgument, match="not on 'triton'"):
+            load(fast, "triton")
+        plain = answer(load(get_variant("sam-vit-b"), "openvino"), fast)
+        for ours, theirs in zip(answer(load(fast, "torch"), fast), plain, strict=True):
+            assert np.linalg.norm(ours - theirs) <= 1e-4 * np.linalg.norm(theirs)

@@ -93,5 +93,5 @@ def image(spec: VariantSpec) -> NDArray[np.uint8]:
 def valid(spec: VariantSpec) -> tuple[int, int]:
     """(height, width) of the test image within the encoder's input."""
     size = spec.input_size
-    padded = spec.resize in (ResizeRule.LONGEST_SIDE, ResizeRule.LONGEST_SIDE_CUT)
+    padded = spec.resize not in (ResizeRule.SQUASH, ResizeRule.SQUASH_ROUGH)
     return (int(size * 683 / 1024), size) if padded else (size, size)

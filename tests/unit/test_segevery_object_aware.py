@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from samgate.domain import FloatArray
 from samgate.imaging.preprocess import frame_of
 from samgate.segevery.object_aware import ObjectAwareSampler
 from samgate.segevery.sampler import Chunk
+from samgate.variants.spec import SingleMask
 from segevery_support import NO_EMBEDDING, SPEC, Scene, run
 
 SCENE = Scene((300, 400), [(80, 80, 40), (250, 90, 50)], slope=0.2)
@@ -48,3 +51,14 @@ def test_the_order_of_arrival_does_not_matter() -> None:
 def test_no_boxes_no_masks() -> None:
     nothing: FloatArray = np.empty((0, 4), np.float32)
     assert run(ObjectAwareSampler(nothing, SCENE.size, SPEC), SCENE) == ([], [])
+
+
+def test_without_a_token_for_boxes_the_best_predicted_mask_is_made() -> None:
+    sampler = ObjectAwareSampler(BOXES, SCENE.size, replace(SPEC, single_mask=SingleMask.BEST))
+    (crop,) = sampler.crops
+    sampler.open_crop(crop, frame_of(*SCENE.size, SPEC), NO_EMBEDDING)
+    chunk = sampler.next(crop, 4)
+    assert chunk is not None
+    ious = np.array([[9, 1, 2, 3], [9, 3, 2, 1], [9, 2, 3, 1], [9, -3, -2, -1]], np.float32)
+    chosen = sampler.choose(chunk, ious, np.ones((4, 4, 64, 64), np.float32))
+    assert chosen.kept.tolist() == [[0, 3], [1, 1], [2, 2], [3, 3]]

@@ -44,6 +44,28 @@ def test_a_download_is_verified_named_by_its_checksum_and_shown(tmp_path: Path, 
     assert progress.tasks[0].completed == len(BODY)
 
 
+def test_a_size_that_nobody_published_is_the_servers(tmp_path: Path, progress: Progress) -> None:
+    served = Served(BODY, cuts=[300_000, 400_000])
+    with serving(served) as url:
+        path = download(UrlSource(url, sha256(BODY)), tmp_path, progress)
+    assert path.read_bytes() == BODY
+    assert progress.tasks[0].total == len(BODY)
+    # Once for the size; what came of it isn't kept.
+    assert served.asked[0] is None
+    assert served.asked[1] is None
+
+
+@pytest.mark.parametrize(("kind", "declared"), [("text/html", True), ("application/octet-stream", False)])
+def test_an_answer_without_a_size_is_refused_where_nobody_published_it(
+    tmp_path: Path, progress: Progress, kind: str, declared: bool
+) -> None:
+    with serving(Served(BODY, kind=kind, declare_length=declared)) as url, pytest.raises(WeightsError, match="a size"):
+        download(UrlSource(url, sha256(BODY)), tmp_path, progress)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(WeightsError, match="Connection refused"):
+        download(UrlSource(closed_url(), sha256(BODY)), tmp_path, progress)
+
+
 def test_a_cut_connection_is_resumed_within_the_call(tmp_path: Path, progress: Progress) -> None:
     served = Served(BODY, cuts=[300_000, 400_000])
     with serving(served) as url:

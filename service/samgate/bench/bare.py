@@ -41,7 +41,7 @@ class _Encoded:
 
 async def _cold(engine: Engine, spec: VariantSpec, path: Path, point: list[float]) -> tuple[_Encoded, dict[str, Any]]:
     pixels, frame = encoder_input(decode(path.read_bytes(), _MAX_PIXELS, "image"), spec)
-    images = Images(pixels[None], np.array([frame.resized], np.int32))
+    images = Images(pixels[None], np.array([frame.valid], np.int32))
     prompts = _prompts(point, frame, spec)
     started = time.perf_counter()
     (values,) = await engine.encode(images, math.inf)

@@ -39,7 +39,7 @@ def read_photograph(path: Path, spec: VariantSpec) -> tuple[Images, Frame]:
     except OSError as error:
         raise InvalidArgument(str(path), f"can't be read: {error.strerror}") from error
     square, frame = encoder_input(decode(encoded, _MAX_PIXELS, str(path)), spec)
-    return Images(square[None], np.array([frame.resized], np.int32)), frame
+    return Images(square[None], np.array([frame.valid], np.int32)), frame
 
 
 def spread(items: Sequence[T], count: int) -> tuple[T, ...]:

@@ -55,7 +55,7 @@ def float_nodes(model: onnx.ModelProto) -> int:
 
 
 def typed(model: onnx.ModelProto, low: LowType, islands: Sequence[Island]) -> tuple[onnx.ModelProto, Typing]:
-    """``model``, whose floats are all f32, in ``low`` with ``islands`` in f32.
+    """``model``, whose floats are all f32, in ``low`` with those of ``islands`` that it has in f32.
 
     QuantizeLinear and DequantizeLinear are typed by their scales: what lies between int8 products becomes ``low``.
 
@@ -64,6 +64,7 @@ def typed(model: onnx.ModelProto, low: LowType, islands: Sequence[Island]) -> tu
     """
     if low == "bf16":
         model = version_converter.convert_version(model, max(_BF16_OPSET, model.opset_import[0].version))
+    islands = [island for island in islands if island.arithmetic in (None, low)]
     floats = _float_tensors(model)
     nodes = [node for node in model.graph.node if _is_float(node, floats)]
     in_f32 = islands_of(model.graph, islands)

@@ -27,7 +27,7 @@ from samgate.segevery.coarse import outlines
 from samgate.segevery.parameters import GridParameters
 from samgate.serving.prompting import group_prompts
 from samgate.variants.graphs import TERMS, GraphName
-from samgate.variants.spec import Arithmetic, PrecisionPlan, SingleMask, VariantSpec
+from samgate.variants.spec import Arithmetic, PrecisionPlan, VariantSpec
 
 Runtime = Literal["openvino", "onnxruntime"]
 PromptKind = Literal["box", "point"]
@@ -108,9 +108,7 @@ def ask(
     inputs = {kind: _inputs(spec, embedding, frame, members) for kind, members in prompts.items()}
     answers: dict[Question, FloatArray] = {}
     for kind, feeds in inputs.items():
-        tokens = spec.multimask_tokens
-        if kind == "box":
-            tokens = spec.best_tokens if spec.single_mask is SingleMask.BEST else (spec.single_mask_token,)
+        tokens = spec.single_tokens if kind == "box" else spec.multimask_tokens
         masks, ious = (output[0] for output in graphs["decoder"](feeds))
         answers["decoder", kind] = best(masks[:, tokens], ious[:, tokens])
         if kind == "point":

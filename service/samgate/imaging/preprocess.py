@@ -12,16 +12,21 @@ from samgate.variants.spec import ResizeRule, VariantSpec
 
 def frame_of(height: int, width: int, spec: VariantSpec) -> Frame:
     """Where an image of ``height`` × ``width`` pixels lies in the input of ``spec``'s encoder."""
-    side, scale = spec.input_size, None
+    side, scale, fed = spec.input_size, None, None
     match spec.resize:
         case ResizeRule.LONGEST_SIDE:
             resized = longest_side(height, width, side)
         case ResizeRule.LONGEST_SIDE_CUT:
-            scale = side / max(height, width)
-            resized = max(1, int(scale * height)), max(1, int(scale * width))
+            # Upstream's own steps: a product with the scale would round 1024 down to 1023 for a tenth of all sizes.
+            scale, aspect = side / max(height, width), width / height
+            short = max(1, int(side / aspect if aspect >= 1 else side * aspect))
+            resized = (short, side) if aspect >= 1 else (side, short)
+        case ResizeRule.LONGEST_SIDE_APART:
+            fed, side = longest_side(height, width, side), spec.prompt_size
+            resized = longest_side(height, width, side)
         case ResizeRule.SQUASH | ResizeRule.SQUASH_ROUGH:
             resized = side, side
-    return Frame((height, width), resized, side, spec.prompt_size, scale, spec.mask_sampling)
+    return Frame((height, width), resized, side, spec.prompt_size, scale, spec.mask_sampling, fed)
 
 
 def longest_side(height: int, width: int, side: int) -> tuple[int, int]:
@@ -38,11 +43,11 @@ def encoder_input(image: UInt8Array, spec: VariantSpec) -> tuple[UInt8Array, Fra
 
     Bit for bit what upstream feeds its encoder, where that resizes whole numbers, as SAM does: Pillow's antialiased
     resize, zeros to the right and below. (Zeros because that is what the graphs' normalisation expects of padding; they
-    normalise first and pad after.) Upstreams that resize fractions, SAM 2 and EfficientSAM, are met to half a
-    grey level.
+    normalise first and pad after.) Upstreams that resize fractions, SAM 2 and EfficientSAM, are met to a
+    grey level, a third of one in the mean.
     """
     frame = frame_of(image.shape[0], image.shape[1], spec)
-    height, width = frame.resized
+    (height, width), side = frame.valid, spec.input_size
     if spec.resize is ResizeRule.SQUASH_ROUGH:
         # Of 8 bits OpenCV interpolates in whole numbers, a quarter of a grey level off and an eighth too dark.
         wide = cv2.resize(image.astype(np.uint16), (width, height), interpolation=cv2.INTER_LINEAR)
@@ -51,8 +56,8 @@ def encoder_input(image: UInt8Array, spec: VariantSpec) -> tuple[UInt8Array, Fra
         cubic = spec.resize is ResizeRule.LONGEST_SIDE_CUT
         kernel = Image.Resampling.BICUBIC if cubic else Image.Resampling.BILINEAR
         resized = np.asarray(Image.fromarray(image).resize((width, height), kernel))
-    if frame.resized == (frame.side, frame.side):
+    if frame.valid == (side, side):
         return np.ascontiguousarray(resized, dtype=np.uint8), frame
-    square = np.zeros((frame.side, frame.side, 3), dtype=np.uint8)
+    square = np.zeros((side, side, 3), dtype=np.uint8)
     square[:height, :width] = resized
     return square, frame

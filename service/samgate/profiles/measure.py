@@ -214,7 +214,7 @@ def _spread(count: int, of: int) -> list[int]:
 
 
 def _images(pixels: UInt8Array, frame: Frame, count: int) -> Images:
-    return Images(np.stack([pixels] * count), np.array([frame.resized] * count, np.int32))
+    return Images(np.stack([pixels] * count), np.array([frame.valid] * count, np.int32))
 
 
 def _encode(engine: Engine, images: Images) -> Call:

@@ -21,7 +21,8 @@ _NO_FILTERS = GridParameters(pred_iou_thresh=0, stability_score_thresh=0)
 
 class ObjectAwareSampler:
     """A :class:`~samgate.segevery.sampler.Sampler` with one mask for each of ``boxes``, that of the token trained for
-    unambiguous prompts: as in MobileSAMv2 no filter drops any, and there is no NMS after the detector's.
+    unambiguous prompts, or the best predicted where there is none: as in MobileSAMv2 no filter drops any, and there is
+    no NMS after the detector's.
 
     Args:
         boxes: float32 ``[B, 4]`` (x0, y0, x1, y1) in the image's pixels; B may be 0.
@@ -35,7 +36,7 @@ class ObjectAwareSampler:
         self._size = size
         self._mask_threshold = spec.mask_threshold
         self._crop = Crop((0, 0, width, height), 0, np.empty((0, 2), np.float32))
-        self._min_ious = least_ious(spec.mask_tokens, (spec.single_mask_token,), -math.inf)
+        self._min_ious = least_ious(spec.mask_tokens, spec.single_tokens, -math.inf)
         self._frame: Frame | None = None
         self._starts: dict[Chunk, int] = {}
         self._found: dict[int, Candidates] = {}
@@ -85,7 +86,8 @@ class ObjectAwareSampler:
 
     def choose(self, chunk: Chunk, ious: FloatArray, coarse: FloatArray) -> Chosen:
         """The one mask of every box."""
-        kept = np.argwhere(ious > self._min_ious).astype(np.int32)
+        best = np.where(ious > self._min_ious, ious, -np.inf).argmax(axis=1)
+        kept = np.stack([np.arange(len(ious)), best], axis=1).astype(np.int32)
         samples, points = coarse[kept[:, 0], kept[:, 1]], chunk.points[kept[:, 0]]
         offset = _NO_FILTERS.stability_score_offset
         return Chosen(kept, outlines(samples, points, self._frame_of(chunk), self._mask_threshold, offset))

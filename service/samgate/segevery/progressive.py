@@ -56,8 +56,7 @@ class ProgressiveSampler(GridSampler):
         self._coverages: dict[Crop, Coverage] = {}
         threshold = parameters.pred_iou_thresh if parameters.pred_iou_thresh > 0 else -math.inf
         self._of_points, self._of_boxes = (
-            least_ious(spec.mask_tokens, tokens, threshold)
-            for tokens in (spec.multimask_tokens, (spec.single_mask_token,))
+            least_ious(spec.mask_tokens, tokens, threshold) for tokens in (spec.multimask_tokens, spec.single_tokens)
         )
 
     def open_crop(self, crop: Crop, frame: Frame, embedding: FloatArray) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from samgate.domain import FloatArray, Format, Frame, Prompt
 from samgate.errors import InvalidArgument, Overloaded
 from samgate.imaging.formats import encode as encode_mask
@@ -62,11 +64,17 @@ def answer_prompt(
             area=finished.area,
             stability_score=finished.stability_score,
             predicted_iou=float(ious[token]),
-            low_res=low_res[token].copy() if wants_logits else None,
+            low_res=_handed_out(low_res[token], spec) if wants_logits else None,
         )
         answer.add(mask)
         masks.append(mask)
     return masks
+
+
+def _handed_out(logits: FloatArray, spec: VariantSpec) -> FloatArray:
+    """A copy of ``logits``, clamped as upstream does."""
+    limit = spec.logit_limit
+    return logits.copy() if limit is None else np.clip(logits, -limit, limit)
 
 
 def encoded_bytes(data: EncodedMask | None) -> int:

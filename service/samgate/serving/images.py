@@ -125,7 +125,7 @@ class Images:
 
     async def encode(self, ticket: Ticket, pixels: UInt8Array, frame: Frame, imaging_s: float = 0.0) -> Embedding:
         """Run the image encoder on ``pixels`` uint8 ``[S, S, 3]``. Raises what the dispatcher raises."""
-        done = await self._dispatcher.run(ticket, "encode", 1, "image", EncodeWork(pixels, frame.resized))
+        done = await self._dispatcher.run(ticket, "encode", 1, "image", EncodeWork(pixels, frame.valid))
         return Embedding(done.result, frame, {"imaging": imaging_s, "queue": done.queue_s, "encode": done.run_s})
 
     @asynccontextmanager

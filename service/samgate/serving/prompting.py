@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -80,9 +80,13 @@ def group_prompts(prompts: Sequence[Prompt], frame: Frame, spec: VariantSpec, ma
 
 
 def point_group(points: FloatArray, frame: Frame, spec: VariantSpec) -> Prompts:
-    """One foreground point a prompt: ``points`` float32 ``[P, 2]`` in the frame's image pixels."""
+    """One foreground point a prompt, as SegEvery asks: ``points`` float32 ``[P, 2]`` in the frame's image pixels.
+
+    Where graphs are made for SegEvery, they are SAM's, whose generator has a padding point even in NanoSAM.
+    """
     prompts = [Prompt(point[None], np.ones(1, np.int32)) for point in points]
-    return group_prompts(prompts, frame, spec, len(prompts))[0].prompts
+    asked = replace(spec, padding_point=PaddingPoint.WITHOUT_BOX) if "scores" in spec.graphs else spec
+    return group_prompts(prompts, frame, asked, len(prompts))[0].prompts
 
 
 def box_group(boxes: FloatArray, frame: Frame, spec: VariantSpec) -> Prompts:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from samgate.variants.merging import Merging
-from samgate.variants.spec import GRAPHS, GraphName, ShapeProfile, VariantSpec
+from samgate.variants.spec import GRAPHS, GraphName, PaddingPoint, ShapeProfile, VariantSpec
 
 __all__ = ["GRAPHS", "GraphName"]
 
@@ -25,7 +25,7 @@ For SegEvery, ``scores`` tells of all prompts what their masks are worth and coa
 they are: ``terms``, once an image, ``attend``, and ``upscale`` for the masks of use."""
 
 EVERYTHING_POINTS = 2
-"""K of SegEvery's prompts: a point and the padding point, or a box's two corners."""
+"""K of SegEvery's prompts by SAM's rule: a point and the padding point, or a box's two corners."""
 EVERYTHING_PROMPTS = 4
 """Of SegEvery that a processor's core decodes at a time: the weights are read once for all of them, and a tile of their
 image tokens (:mod:`samgate.variants.merging`) stays in its cache."""
@@ -103,6 +103,8 @@ def graph_specs(spec: VariantSpec) -> dict[GraphName, GraphSpec]:
         TensorSpec("token_weights", "float32", (merging.tiles, "P", rows, merging.tile)),
         TensorSpec("token_vectors", "float32", ("P", rows, channels)),
     )
+    # By other rules points and boxes have differently many.
+    everything = EVERYTHING_POINTS if spec.padding_point is PaddingPoint.WITHOUT_BOX else "K"
     shapes = spec.shapes
     graphs = (
         GraphSpec(
@@ -133,6 +135,6 @@ def graph_specs(spec: VariantSpec) -> dict[GraphName, GraphSpec]:
             None,
             ({},),
         ),
-        GraphSpec("scores", (embedding(1), *prompts(1, EVERYTHING_POINTS)), scores, None, shapes.everything),
+        GraphSpec("scores", (embedding(1), *prompts(1, everything)), scores, None, shapes.everything),
     )
     return {name: graph for name, graph in zip(GRAPHS, graphs, strict=True) if name in spec.graphs}

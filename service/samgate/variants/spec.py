@@ -26,6 +26,9 @@ class ResizeRule(StrEnum):
     LONGEST_SIDE_CUT = "longest_side_cut"
     """NanoSAM's: new side = int(side·scale), antialiased bicubic, pad right and bottom; coordinates are scaled by the
     same factor on both axes."""
+    LONGEST_SIDE_APART = "longest_side_apart"
+    """EfficientViT-SAM's: the same as ``LONGEST_SIDE``, but coordinates and masks go by the image as it would lie in a
+    square of ``prompt_size``, with its sides rounded there, whatever the encoder is fed."""
     SQUASH = "squash"
     """SAM 2's: both sides to ``input_size`` whatever the shape, antialiased bilinear; no padding."""
     SQUASH_ROUGH = "squash_rough"
@@ -71,11 +74,12 @@ class PromptSupport:
 
 @dataclass(frozen=True, slots=True)
 class UrlSource:
-    """Upstream's own file, by URL. ``sha256`` and ``size`` (bytes) are checked before the file is opened."""
+    """Upstream's own file, by URL. ``sha256`` and ``size`` (bytes) are checked before the file is opened; the size
+    is what the server says, where nobody else does."""
 
     url: str
     sha256: str
-    size: int
+    size: int | None = None
     kind: Literal["url"] = "url"
 
 
@@ -172,10 +176,11 @@ class PrecisionPlan:
 
 @dataclass(frozen=True, slots=True)
 class Island:
-    """Nodes of a graph that calculate in f32 whatever the plan, and the reason.
+    """Nodes of a graph that calculate in f32 although the plan says otherwise, and the reason.
 
     A node belongs to it if it is one of ``operators`` (ONNX names) and ``names``, a regular expression, is found in its
-    name; with ``origins`` also everything that its inputs are calculated from.
+    name; with ``origins`` also everything that its inputs are calculated from. ``arithmetic`` is the only one that it
+    is an island in, None where it is one in all.
     """
 
     name: str
@@ -183,6 +188,7 @@ class Island:
     reason: str
     names: str = ""
     origins: bool = False
+    arithmetic: FloatArithmetic | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +281,9 @@ class VariantSpec:
     best_of: tuple[int, ...] = ()
     """Indices of the masks of which the best predicted answers a request for the best, if not ``multimask_tokens``."""
     mask_threshold: float = 0.0
+    logit_limit: float | None = None
+    """What low-res logits are clamped to on either side of 0 when they are handed out; masks are made of them as they
+    are."""
     mask_sampling: MaskSampling = MaskSampling.VIA_INPUT
     shapes: Shapes = field(default_factory=Shapes)
     precisions: dict[str, PrecisionPlan] = field(default_factory=dict)
@@ -293,6 +302,11 @@ class VariantSpec:
     def best_tokens(self) -> tuple[int, ...]:
         """See ``best_of``."""
         return self.best_of or self.multimask_tokens
+
+    @property
+    def single_tokens(self) -> tuple[int, ...]:
+        """Indices of the masks of which the best predicted answers a prompt that means one thing, such as a box."""
+        return self.best_tokens if self.single_mask is SingleMask.BEST else (self.single_mask_token,)
 
     def reduced(self) -> VariantSpec:
         """The same with a small network, for tests."""

@@ -13,6 +13,7 @@ import re
 import time
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -44,13 +45,14 @@ def download(source: UrlSource, folder: Path, progress: Progress) -> Path:
     path, part = folder / source.sha256, folder / f"{source.sha256}.part"
     if path.is_file() and sha256_file(path) == source.sha256:
         return path
-    task = progress.add_task(source.url.rsplit("/", 1)[-1], total=source.size)
+    file = _File(source.url, _length(source.url, part) if source.size is None else source.size)
+    task = progress.add_task(source.url.rsplit("/", 1)[-1], total=file.size)
     try:
-        resumed = _complete(source, part, progress, task)
+        resumed = _complete(file, part, progress, task)
         if sha256_file(part) != source.sha256 and resumed:
             logger.warning("%s: the resumed download has a wrong checksum; starting again from zero", source.url)
             part.unlink()
-            _complete(source, part, progress, task)
+            _complete(file, part, progress, task)
         if (actual := sha256_file(part)) != source.sha256:
             part.unlink()
             raise WeightsError(f"wrong checksum: expected SHA-256 {source.sha256}, got {actual} (deleted)")
@@ -62,6 +64,12 @@ def download(source: UrlSource, folder: Path, progress: Progress) -> Path:
 
 class _BrokenOffError(Exception):
     """The connection could not be made or did not last; what has arrived is worth keeping."""
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    url: str
+    size: int
 
 
 class _Connection(http.client.HTTPConnection):
@@ -87,7 +95,19 @@ class _HttpsHandler(urllib.request.HTTPSHandler):
         return self.do_open(_SecureConnection, req)
 
 
-def _complete(source: UrlSource, part: Path, progress: Progress, task: TaskID) -> bool:
+def _length(url: str, part: Path) -> int:
+    """The size of a file of which only the checksum is known, as the server says."""
+    try:
+        with _open(url, part, 0) as response:
+            kind, length = response.headers.get_content_type(), response.length
+    except _BrokenOffError as error:
+        raise WeightsError(str(error)) from error
+    if length is None or kind == "text/html":
+        raise WeightsError(f"the server sent {kind} without a size instead of the file")
+    return length
+
+
+def _complete(source: _File, part: Path, progress: Progress, task: TaskID) -> bool:
     """Grows ``part`` to the full size; True when its first bytes are from an earlier connection."""
     deadline = time.monotonic() + TOTAL_TIMEOUT_S
     had, attempts = _size(part), 0
@@ -112,9 +132,9 @@ def _complete(source: UrlSource, part: Path, progress: Progress, task: TaskID) -
     return resumed
 
 
-def _receive(source: UrlSource, part: Path, offset: int, deadline: float, progress: Progress, task: TaskID) -> None:
+def _receive(source: _File, part: Path, offset: int, deadline: float, progress: Progress, task: TaskID) -> None:
     """One request: appends to ``part`` from ``offset`` on, or writes it anew when the server sends all of it."""
-    with _open(source, part, offset) as response:
+    with _open(source.url, part, offset) as response:
         at = _check(source, response, offset)
         with part.open("r+b" if at else "wb") as file:
             file.seek(at)
@@ -131,13 +151,13 @@ def _receive(source: UrlSource, part: Path, offset: int, deadline: float, progre
         raise _BrokenOffError(f"the connection ended after {at:,} of {source.size:,} bytes")
 
 
-def _open(source: UrlSource, part: Path, offset: int) -> http.client.HTTPResponse:
+def _open(url: str, part: Path, offset: int) -> http.client.HTTPResponse:
     headers = {"User-Agent": "samgate", "Accept-Encoding": "identity"}
     if offset:
         headers["Range"] = f"bytes={offset}-"
     opener = urllib.request.build_opener(_HttpHandler, _HttpsHandler)
     try:
-        response: http.client.HTTPResponse = opener.open(urllib.request.Request(source.url, headers=headers))
+        response: http.client.HTTPResponse = opener.open(urllib.request.Request(url, headers=headers))
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and offset:
@@ -161,7 +181,7 @@ def _read(response: http.client.HTTPResponse) -> bytes:
         raise _BrokenOffError(_describe(error)) from error
 
 
-def _check(source: UrlSource, response: http.client.HTTPResponse, offset: int) -> int:
+def _check(source: _File, response: http.client.HTTPResponse, offset: int) -> int:
     """The byte at which the answer starts; refuses one that can't be the file before anything is overwritten."""
     start = 0
     if response.status == HTTPStatus.PARTIAL_CONTENT:

@@ -50,8 +50,25 @@ def repeat(x: Tensor, like: Tensor) -> Tensor:
     return _Repeat.apply(x, like)  # type: ignore[no-any-return, no-untyped-call]
 
 
+def fuse(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight ``[out, in / groups, k, k]`` and bias ``[out]`` of the one convolution that ``conv``, which has no bias,
+    and ``bn`` are in evaluation mode."""
+    if bn.running_mean is None or bn.running_var is None:
+        raise TypeError("a fused BatchNorm needs its running statistics")
+    scale = bn.weight / torch.sqrt(bn.running_var + bn.eps)
+    return conv.weight * scale[:, None, None, None], bn.bias - bn.running_mean * scale
+
+
+def conv_norm(x: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> Tensor:
+    """``bn(conv(x))``: as one convolution, unless ``bn`` is in training mode and normalises by what it sees."""
+    if bn.training:
+        return bn(conv(x))  # type: ignore[no-any-return]
+    weight, bias = fuse(conv, bn)
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
 class ConvNorm(nn.Module):
-    """Convolution without bias (``c``) and batch normalisation (``bn``), run as one convolution (inference only)."""
+    """Convolution without bias (``c``) and batch normalisation (``bn``), run as :func:`conv_norm`."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, padding: int = 0, groups: int = 1
@@ -61,18 +78,12 @@ class ConvNorm(nn.Module):
         self.bn = nn.BatchNorm2d(out_channels)
 
     def fused(self) -> tuple[Tensor, Tensor]:
-        """Weight ``[out, in / groups, k, k]`` and bias ``[out]`` of the one convolution."""
-        bn = self.bn
-        if bn.running_mean is None or bn.running_var is None:
-            raise TypeError("a fused BatchNorm needs its running statistics")
-        scale = bn.weight / torch.sqrt(bn.running_var + bn.eps)
-        return self.c.weight * scale[:, None, None, None], bn.bias - bn.running_mean * scale
+        """Weight and bias of the one convolution, see :func:`fuse`."""
+        return fuse(self.c, self.bn)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, in, H, W]`` → ``[N, out, H', W']``."""
-        weight, bias = self.fused()
-        conv = self.c
-        return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+        return conv_norm(x, self.c, self.bn)
 
 
 class LayerNorm2d(nn.Module):

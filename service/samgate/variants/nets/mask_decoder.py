@@ -76,8 +76,13 @@ class MaskDecoder(nn.Module):
 
     def masks_of(self, tokens: Tensor, x: Tensor) -> Tensor:
         """The rest of :meth:`upscale` after its first layer, which has made ``x`` ``[I, P·4H², C/4]``."""
+        return self.logits(tokens, self.pixels_of(x))
+
+    def logits(self, tokens: Tensor, pixels: Tensor) -> Tensor:
+        """Mask tokens ``[I, P, M, C]`` and ``pixels`` ``[I, P·16H², C/8]``, the last layer's, as a tree of 2 × 2
+        children → logits ``[I, P, M, 4H, 4H]``."""
         size = self.embedding_size
-        x = reshape(self.pixels_of(x), 0, -1, 16 * size * size, self.dim // 8)
+        x = reshape(pixels, 0, -1, 16 * size * size, self.dim // 8)
         logits = reshape(self.hyper(tokens) @ x.transpose(-2, -1), 0, -1, size, size, 2, 2, 2, 2)
         logits = logits.permute(0, 1, 2, 4, 6, 3, 5, 7)
         return reshape(logits, 0, -1, self.masks, 4 * size, 4 * size)
