@@ -79,6 +79,12 @@ def run(model: ModelProto, x: NDArray[np.float32]) -> NDArray[np.float32]:
     return answer
 
 
+def test_an_island_of_one_arithmetic_is_none_in_another() -> None:
+    sums = Island("sums", ("Add",), "overflow", arithmetic="fp16")
+    assert typed(transformer(), "fp16", [sums, NORM])[1].f32_nodes.keys() >= {"sums", "normalisation"}
+    assert typed(transformer(), "bf16", [sums, NORM])[1].f32_nodes == typed(transformer(), "bf16", [NORM])[1].f32_nodes
+
+
 def test_islands_calculate_in_f32_and_everything_else_in_fp16() -> None:
     result, typing = typed(transformer(), "fp16", [NORM])
     kinds = types(result)

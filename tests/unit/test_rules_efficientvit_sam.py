@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from parity.recording import GOLDEN, read
 from parity.rules import SIZES, Size, coords_of, image_of, logits_of, sample
+from samgate.compile.export import resolve
 from samgate.imaging.masks import full_logits
 from samgate.imaging.preprocess import encoder_input, frame_of
 from samgate.variants import get_variant
@@ -65,3 +66,15 @@ def test_a_smaller_input_shifts_neither_coordinates_nor_masks() -> None:
     small, large = (frame_of(427, 640, spec) for spec in SPECS)
     assert (small.valid, large.valid) == ((342, 512), (683, 1024))
     assert (small.resized, small.side) == (large.resized, large.side) == ((683, 1024), 1024)
+
+
+def test_layer_norms_of_the_decoder_add_what_upstreams_do(upstream: dict[str, NDArray[Any]]) -> None:
+    # Upstream sets all of EfficientViT-SAM's, and of MobileSAMv2 the encoder's alone. With the activations that parity
+    # is tested on, it makes too little of a difference to be seen.
+    for name, expected in (("efficientvit-sam-l0", upstream["efficientvit-sam-l0/decoder_eps"]), ("mobilesamv2", 1e-5)):
+        spec = get_variant(name)
+        with torch.device("meta"):
+            decoder = resolve(spec.network)(spec.reduced()).mask_decoder
+        found = [norm.eps for norm in decoder.modules() if isinstance(norm, torch.nn.LayerNorm)]
+        assert len(found) == 9
+        np.testing.assert_array_equal(found, np.broadcast_to(expected, 9))

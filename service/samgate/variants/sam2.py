@@ -72,10 +72,17 @@ _PRECISIONS = {
 _SMALL = {"width": 16, "heads": 1, "depths": (1, 2, 3, 2), "global_blocks": (5,)}
 
 
+_UNKNOWN = PublishedAccuracy(box_miou=None, point_miou=None, origin="arXiv 2410.04960, which has base-plus alone")
+
+
 def _variant(
-    suffix: str, size: str, parameters: int, architecture: Mapping[str, Any], source: UrlSource, box_point: Any = None
+    suffix: str,
+    size: str,
+    parameters: int,
+    architecture: Mapping[str, Any],
+    source: UrlSource,
+    accuracy: PublishedAccuracy = _UNKNOWN,
 ) -> VariantSpec:
-    box, point = box_point or (None, None)
     return VariantSpec(
         name=f"sam2.1-{suffix}",
         title=f"SAM 2.1 Hiera-{size}",
@@ -89,7 +96,7 @@ def _variant(
         small=_SMALL,
         sources=(source,),
         reader="samgate.weights.sam2_file:read",
-        accuracy=PublishedAccuracy(box_miou=box, point_miou=point, origin=_ORIGIN if box_point else ""),
+        accuracy=accuracy,
         embedding_shape=(1024, 64, 64),
         resize=ResizeRule.SQUASH,
         padding_point=PaddingPoint.ALWAYS,
@@ -100,9 +107,6 @@ def _variant(
         precisions=_PRECISIONS,
         islands=_ISLANDS,
     )
-
-
-_ORIGIN = "arXiv 2410.04960, table 6, which has SAM 2's base-plus and doesn't say whether 2.1's"
 
 
 def _file(size: str, sha256: str, length: int) -> UrlSource:
@@ -156,7 +160,9 @@ SPECS = (
             "positions": 14,
         },
         _file("base_plus", "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5", 323_606_802),
-        (75.7, 54.3),
+        PublishedAccuracy(
+            box_miou=75.7, point_miou=54.3, origin="arXiv 2410.04960, table 6, which doesn't say whether 2.0's or 2.1's"
+        ),
     ),
     _variant(
         "l",

@@ -92,10 +92,13 @@ class _Seen(torch.nn.Module):
 
 @torch.inference_mode()
 def record_rules(checkout: str) -> dict[str, NDArray[Any]]:
-    """By variant and size of the image: the encoder's input, coordinates in the prompt frame, logits of the image."""
-    arrays = {}
+    """By variant, what the decoder's LayerNorms add to variances, and by the image's size: the encoder's input,
+    coordinates in the prompt frame, logits of the image."""
+    arrays: dict[str, NDArray[Any]] = {}
     for name in RULES:
-        network = cast("EfficientVitSam", load(checkout, get_variant(name).reduced())).sam
+        network = cast("EfficientVitSam", load(checkout, get_variant(name))).sam
+        norms = [one for one in network.mask_decoder.modules() if isinstance(one, torch.nn.LayerNorm)]
+        arrays[f"{name}/decoder_eps"] = np.array([norm.eps for norm in norms])
         network.image_encoder = seen = _Seen()
         predictor = importlib.import_module("efficientvit.models.efficientvit.sam").EfficientViTSamPredictor(network)
         for size in SIZES:

@@ -92,7 +92,7 @@ def record_rules() -> None:
             key = f"{height}x{width}"
             image = Image.fromarray(draw_pixels(f"rules/{key}", (height, width, 3)))
             square = predictor.preprocess_image(image, 1024)[0].numpy()
-            arrays[f"{key}/input"] = square.ravel()[::2999]
+            arrays[f"{key}/input"] = square.ravel()[::5998]
             points = np.abs(draw(f"rules/{key}/points", (5, 2))).astype(np.float64) / 2 * (width, height)
             scaled = predictor.preprocess_points(points, (height, width))
             arrays[f"{key}/points"] = torch.tensor([scaled]).float().numpy()[0]
@@ -105,7 +105,7 @@ def record_rules() -> None:
 
 
 def _of_every_size(predictor: Any) -> tuple[str, str]:
-    """Digests of the (height, width) that images of ``EVERY`` size are resized to, and of what is cut of masks."""
+    """Digests of the (height, width) that images of ``EVERY`` size are resized to, and of their cuts."""
     resized: list[tuple[int, int]] = []
 
     class Probe:

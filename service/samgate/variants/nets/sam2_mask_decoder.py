@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samgate.variants.nets.layers import LayerNorm2d, Mlp, repeat, reshape
+from samgate.variants.nets.layers import LayerNorm2d, Mlp, MlpBlock, repeat, reshape
 from samgate.variants.nets.mask_decoder import MaskDecoder, child_weight, children
 from samgate.variants.nets.two_way_transformer import TwoWayBlock
 

@@ -1,0 +1,1 @@
+"""Students for the gateway: image encoders distilled from those of other variants. Needs the ``compile`` extra."""
