@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 from parity.recording import Upstream
 from parity.upstream.mobilesam import encoder
@@ -15,7 +16,12 @@ VARIANTS = ("tinysam",)
 
 def load(checkout: str, spec: VariantSpec) -> Upstream:
     """Upstream's network."""
+    return SamLike(network(spec))
+
+
+def network(spec: VariantSpec) -> Any:
+    """Upstream's ``Sam``, reduced if ``spec`` is."""
     sam = importlib.import_module("tinysam").sam_model_registry["vit_t"](None)
     if spec != get_variant(spec.name):
         sam.image_encoder = encoder(importlib.import_module("tinysam.modeling").TinyViT, spec)
-    return SamLike(sam)
+    return sam
