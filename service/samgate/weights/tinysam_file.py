@@ -146,7 +146,7 @@ def _with_norms(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _is_normalised(layer: str) -> bool:
     """Whether the network has a normalisation behind the convolution ``layer``."""
-    part, *between, last = layer.split(".")
-    if part != "image_encoder" or not between:
+    if not layer.startswith("image_encoder."):
         return False
-    return between == ["patch_embed", "seq"] or last in ("conv1", "conv2", "conv3", "local_conv")
+    parent, _, last = layer.rpartition(".")
+    return parent == "image_encoder.patch_embed.seq" or last in ("conv1", "conv2", "conv3", "local_conv")
