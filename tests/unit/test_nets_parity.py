@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
+from parity.answers import answer
 from parity.cases import Case, cases_of, image, valid
 from parity.recording import Golden, difference, golden_path, read, shapes_in
 from parity.weights import draw_state
-from samgate.compile.export import graph_module, load_network
+from samgate.compile.export import load_network
 from samgate.variants import VARIANTS, get_variant
 from samgate.variants.spec import GraphName, VariantSpec
 from samgate.weights.formats import network_shapes
@@ -39,13 +39,7 @@ class Network:
         return masks, ious
 
     def answer(self, name: GraphName, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        """What the graph ``name`` gives."""
-        tensors, module = [torch.tensor(value) for value in inputs], graph_module(self.spec, self.net, name)
-        if self.spec.rounds:
-            tensors = [value.double() if value.is_floating_point() else value for value in tensors]
-            module = module.double()
-        found = module(*tensors)
-        return [one.numpy() for one in (found if isinstance(found, tuple) else (found,))]
+        return answer(self.spec, self.net, name, inputs)
 
 
 def _networks() -> Iterator[Any]:
@@ -68,7 +62,6 @@ def test_the_state_dict_has_upstreams_names_and_shapes(network: Network) -> None
     assert dict(network_shapes(network.spec)) == shapes_in(network.golden)
 
 
-@torch.inference_mode()
 def test_the_image_embedding_is_upstreams(network: Network) -> None:
     spec = network.spec
     (embedding,) = network.answer("encoder", (image(spec), np.array([valid(spec)], np.int32)))
@@ -76,7 +69,6 @@ def test_the_image_embedding_is_upstreams(network: Network) -> None:
     assert difference("embedding", embedding, network.golden) <= TOLERANCE
 
 
-@torch.inference_mode()
 def test_masks_and_predicted_ious_are_upstreams(network: Network) -> None:
     spec = network.spec
     if "decoder" not in spec.graphs:
@@ -88,7 +80,6 @@ def test_masks_and_predicted_ious_are_upstreams(network: Network) -> None:
             assert difference(name, ours, network.golden) <= TOLERANCE, name
 
 
-@torch.inference_mode()
 def test_without_a_mask_the_masked_decoder_answers_as_the_plain_one(network: Network) -> None:
     spec = network.spec
     if "masked_decoder" not in spec.graphs:

@@ -33,20 +33,26 @@ class _EvenLevels(torch.autograd.Function):
         return g.op("DequantizeLinear", g.op("QuantizeLinear", x, step, zero), step, zero)
 
 
-def with_levels(layer: Layer, at: nn.Module | None = None) -> None:
-    """Gives ``layer`` the steps of its inputs, all 0 (which leaves them as they are) until others are loaded.
+def with_levels(module: nn.Module, name: str = "") -> None:
+    """Gives a layer the steps of its inputs, all 0 (which leaves them as they are) until others are loaded.
 
     Args:
-        at: the module whose inputs are meant, where ``layer`` itself isn't called.
+        module: whose inputs come to their levels.
+        name: of the layer in it, where that isn't called itself; ``module`` is the layer otherwise.
     """
+    layer = cast("Layer", getattr(module, name) if name else module)
     linear = isinstance(layer, nn.Linear)
     channels = cast("int", layer.in_features if linear else layer.in_channels)
     layer.register_buffer("a_interval", torch.zeros(channels))
     layer.register_buffer("a_neg_interval" if linear else "a_bias", torch.zeros(channels))
     layer.form = ""  # type: ignore[assignment]
     layer.register_load_state_dict_post_hook(_find_form)  # type: ignore[no-untyped-call]
-    axis = -1 if linear else 1
-    (at or layer).register_forward_pre_hook(lambda _, inputs: (to_levels(layer, inputs[0], axis), *inputs[1:]))
+
+    def bring(called: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        levelled = getattr(called, name) if name else called
+        return to_levels(levelled, inputs[0], -1 if linear else 1), *inputs[1:]
+
+    module.register_forward_pre_hook(bring)
 
 
 def _find_form(layer: nn.Module, _: object) -> None:

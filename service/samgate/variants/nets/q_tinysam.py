@@ -93,20 +93,16 @@ def build(spec: VariantSpec) -> Sam:
     network = Sam(
         LevelledTinyViT(config), LevelledPromptEncoder(channels, size, spec.prompt_size), LevelledMaskDecoder()
     )
-    for layer, at in list(_layers(network)):
-        with_levels(layer, at)
+    for module, name in list(_layers(network)):
+        with_levels(module, name)
     return network
 
 
-def _layers(network: Sam) -> Iterator[tuple[Layer, nn.Module | None]]:
-    """All layers with weights but the classifier, which nothing asks, and where their inputs go in."""
+def _layers(network: Sam) -> Iterator[tuple[nn.Module, str]]:
+    """What gets the inputs of each layer with weights, and the layer's name in it; the classifier, which nothing asks,
+    isn't among them."""
     for parent in network.modules():
         for name, child in parent.named_children():
-            if (
-                isinstance(child, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
-                and child is not network.image_encoder.head
-            ):
-                inside = (isinstance(parent, ConvNorm) and name == "c") or (
-                    isinstance(parent, WindowAttention) and name == "qkv"
-                )
-                yield child, parent if inside else None
+            if isinstance(child, Layer) and child is not network.image_encoder.head:
+                inside = (type(parent), name) in {(ConvNorm, "c"), (WindowAttention, "qkv")}
+                yield (parent, name) if inside else (child, "")
