@@ -24,6 +24,9 @@ from variants_support import OWN
 
 TOLERANCE = 1e-4
 """|Δ| / |torch's|: sums in another order."""
+STEPS = 0.15
+"""The same where the network rounds: torch differs by 0.03 from itself when another library makes its products, and by
+0.06 after the decoder. That graphs round as networks do is shown layer by layer, in test_files_q_tinysam.py."""
 RUNTIMES = ("onnxruntime", "openvino")
 
 
@@ -78,7 +81,8 @@ def agree(exported: Exported, name: GraphName, inputs: dict[str, NDArray[Any]]) 
     for runtime in RUNTIMES:
         for ours, theirs in zip(exported.run(runtime, name, inputs), expected, strict=True):
             assert ours.shape == theirs.shape
-            assert np.linalg.norm(ours - theirs) <= TOLERANCE * np.linalg.norm(theirs), (name, runtime)
+            bound = STEPS if exported.spec.rounds else TOLERANCE
+            assert np.linalg.norm(ours - theirs) <= bound * np.linalg.norm(theirs), (name, runtime)
 
 
 def test_the_encoder_answers_as_torch_does(exported: Exported) -> None:

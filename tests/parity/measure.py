@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 from torch.utils.flop_counter import FlopCounterMode
 
+from parity.answers import answer
 from parity.cases import Case, cases_of, image, valid
 from parity.recording import difference, golden_path, read, shapes_in
 from parity.weights import draw_state
@@ -81,21 +82,20 @@ def of_network(spec: VariantSpec, network: Any) -> Record:
     golden = read(golden_path(spec, small=False))
     errors = {}
     with FlopCounterMode(display=False) as counter:
-        embedding = graph_module(spec, network, "encoder")(*map(torch.tensor, inputs_of(spec, "encoder").values()))
+        (embedding,) = answer(spec, network, "encoder", tuple(inputs_of(spec, "encoder").values()))
     macs: dict[str, float] = {"encoder": counter.get_total_flops() / 2}
-    errors["embedding"] = difference("embedding", embedding.numpy(), golden)
+    errors["embedding"] = difference("embedding", embedding, golden)
     if "decoder" in spec.graphs:
         with FlopCounterMode(display=False) as counter:
-            graph_module(spec, network, "decoder")(*map(torch.tensor, inputs_of(spec, "decoder").values()))
+            answer(spec, network, "decoder", tuple(inputs_of(spec, "decoder").values()))
         macs["decoder"] = counter.get_total_flops() / 2
         for case in cases_of(spec):
             inputs: list[NDArray[Any]] = [case.embedding, *case.tokens()]
             name: GraphName = "decoder"
             if case.mask:
                 name, inputs = "masked_decoder", [*inputs, case.masks, np.ones(case.masks.shape[:2], np.float32)]
-            answers = graph_module(spec, network, name)(*map(torch.tensor, inputs))
-            for kind, ours in zip(("masks", "ious"), answers, strict=True):
-                errors[f"{case.name}/{kind}"] = difference(f"{case.name}/{kind}", ours.numpy(), golden)
+            for kind, ours in zip(("masks", "ious"), answer(spec, network, name, inputs), strict=True):
+                errors[f"{case.name}/{kind}"] = difference(f"{case.name}/{kind}", ours, golden)
     return {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "gmacs": {name: round(count / 1e9, 2) for name, count in macs.items()},

@@ -46,6 +46,8 @@ def _tensor(name: str, shape: tuple[int, ...]) -> NDArray[Any]:
     if name.endswith("num_batches_tracked"):
         return np.zeros(shape, np.int64)
     values = draw(name, shape)
+    if name.endswith("_interval"):
+        return np.abs(values) * np.float32(0.01) + np.float32(0.02)
     if name.endswith("running_var"):
         return np.abs(values) + np.float32(0.5)
     if _TOKENS.search(name) or name.endswith(("gaussian_matrix", "attention_biases")):

@@ -9,6 +9,8 @@ from parity.page import PAGE, page
 from samgate.variants.spec import VariantSpec
 
 BOUND = 1e-4
+STEPS = 0.15
+"""Of runtimes, where the network rounds: tests/integration/test_variants_onnx.py says why."""
 OWN = own()
 
 
@@ -21,7 +23,7 @@ def test_every_variant_was_measured_and_is_within_bounds(spec: VariantSpec) -> N
     record = stored()[spec.name]
     assert abs(record["parameters"] - spec.parameters) <= 0.01 * spec.parameters
     for error in ("parity", "onnxruntime", "openvino"):
-        assert record[error] <= BOUND
+        assert record[error] <= (STEPS if spec.rounds and error != "parity" else BOUND)
     for plans in record["tensorrt"].values():
         assert plans.keys() == {name for name in ("encoder", "decoder") if name in spec.graphs}
 

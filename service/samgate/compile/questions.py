@@ -117,8 +117,9 @@ def ask(
     if "masked_decoder" in graphs:
         earlier = expected.get(("decoder", "point"), answers["decoder", "point"])[None, :, None]
         present = np.ones(earlier.shape[:2], np.float32)
-        masks, _ = graphs["masked_decoder"](inputs["point"] | {"mask_input": earlier, "has_mask": present})
-        answers["masked_decoder", "point"] = masks[0][:, spec.single_mask_token]
+        feeds = inputs["point"] | {"mask_input": earlier, "has_mask": present}
+        masks, ious = (output[0] for output in graphs["masked_decoder"](feeds))
+        answers["masked_decoder", "point"] = best(masks[:, spec.single_tokens], ious[:, spec.single_tokens])
     return answers
 
 

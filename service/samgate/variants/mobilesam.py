@@ -21,6 +21,9 @@ SPEC = VariantSpec(
     licence="Apache-2.0",
     parameters=10_100_000,
     network="samgate.variants.nets.mobilesam:build",
+    architecture={"dims": (64, 128, 160, 320), "depths": (2, 2, 6, 2), "heads": (2, 4, 5, 10)},
+    # The last width is the one that upstream's code keeps at the resolution before.
+    small={"dims": (16, 32, 40, 320), "depths": (1, 1, 1, 1), "heads": (1, 1, 2, 5)},
     sources=(
         UrlSource(
             url="https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt",

@@ -285,6 +285,9 @@ class VariantSpec:
     """What low-res logits are clamped to on either side of 0 when they are handed out; masks are made of them as they
     are."""
     mask_sampling: MaskSampling = MaskSampling.VIA_INPUT
+    rounds: bool = False
+    """Whether the network itself rounds activations to steps, so that runtimes which differ in f32's last digit, as all
+    do, differ by steps in the end."""
     shapes: Shapes = field(default_factory=Shapes)
     precisions: dict[str, PrecisionPlan] = field(default_factory=dict)
     """By name; ``f32`` is always there. Insertion order is preference: first one that the CPU runs fast wins."""

@@ -1,4 +1,7 @@
-"""MobileSAM (Zhang et al., 2023, arXiv 2306.14289): TinyViT-5M as image encoder, SAM's prompt encoder and decoder."""
+"""MobileSAM (Zhang et al., 2023, arXiv 2306.14289): TinyViT-5M as image encoder, SAM's prompt encoder and decoder.
+
+TinySAM (Shu et al., 2023, arXiv 2312.13789) is the same network.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ from samgate.variants.spec import VariantSpec
 
 
 def build(spec: VariantSpec) -> Sam:
-    """The network for the sizes of ``spec``, with its parameters not yet loaded; these are the same for all sizes."""
+    """The network for the sizes of ``spec``, with its parameters not yet loaded; these are the same for all sizes.
+    ``architecture`` has ``dims``, ``depths`` and ``heads`` of :class:`~samgate.variants.nets.tiny_vit.TinyVitConfig`.
+    """
     channels, size, _ = spec.embedding_shape
-    encoder = TinyViT(TinyVitConfig(image_size=spec.input_size, out_channels=channels, out_size=size))
-    return Sam(encoder, PromptEncoder(channels, size, spec.prompt_size), MaskDecoder())
+    config = TinyVitConfig(image_size=spec.input_size, out_channels=channels, out_size=size, **spec.architecture)
+    return Sam(TinyViT(config), PromptEncoder(channels, size, spec.prompt_size), MaskDecoder())

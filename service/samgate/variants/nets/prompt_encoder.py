@@ -98,13 +98,17 @@ class PromptEncoder(nn.Module):
         # A convolution whose stride is its kernel is one matrix product a patch: gather the patches' pixels once, as a
         # tree of 2 × 2 children, and stay channels-last.
         x = reshape(masks, 0, -1, size, 2, 2, size, 2, 2).permute(0, 1, 2, 5, 3, 6, 4, 7)
-        x = F.gelu(norm1(_parents(first, reshape(x, 0, -1, 4))))
-        x = F.gelu(norm2(_parents(second, reshape(x, 0, -1, 4 * second.in_channels))))
-        dense = reshape(_parents(last, x), 0, -1, size * size, self.dim)
+        x = F.gelu(norm1(self.patches(first, reshape(x, 0, -1, 4))))
+        x = F.gelu(norm2(self.patches(second, reshape(x, 0, -1, 4 * second.in_channels))))
+        dense = reshape(self.patches(last, x), 0, -1, size * size, self.dim)
         given = has_mask[..., None, None]
         return given * dense + (1 - given) * self.no_mask()
 
+    def patches(self, conv: nn.Conv2d, x: Tensor) -> Tensor:
+        """See :func:`parents`."""
+        return parents(conv, x)
 
-def _parents(conv: nn.Conv2d, x: Tensor) -> Tensor:
+
+def parents(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """``[..., k·k·in]``, the pixels that a ``k`` × ``k`` convolution of stride ``k`` sees → ``[..., out]``."""
     return F.linear(x, conv.weight.permute(0, 2, 3, 1).flatten(1), conv.bias)

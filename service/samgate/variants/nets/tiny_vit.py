@@ -237,10 +237,14 @@ class TinyViT(nn.Module):
         x = self.patch_embed(x)
         for layer in self.layers:
             x = layer(x)
-        first, norm1, second, norm2 = cast("_Neck", tuple(self.neck))
+        _, norm1, second, norm2 = cast("_Neck", tuple(self.neck))
         size, dim = self.out_size, self.config.out_channels
-        x = self.resample(norm1(F.linear(x, first.weight.flatten(1))))
+        x = self.resample(norm1(self.project(x)))
         return to_map(norm2(to_tokens(second(to_map(x, size, dim)), size, dim)), size, dim)
+
+    def project(self, x: Tensor) -> Tensor:
+        """The neck's first layer: tokens ``[N, H·W, C]`` → ``[N, H·W, 256]``."""
+        return F.linear(x, cast("nn.Conv2d", self.neck[0]).weight.flatten(1))
 
 
 def _distance_indices(window: int) -> Tensor:
