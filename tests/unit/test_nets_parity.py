@@ -14,7 +14,7 @@ from parity.answers import answer
 from parity.cases import Case, cases_of, image, valid
 from parity.recording import Golden, difference, golden_path, read, shapes_in
 from parity.weights import draw_state
-from samgate.compile.export import load_network
+from samgate.compile.export import graph_module, load_network
 from samgate.variants import VARIANTS, get_variant
 from samgate.variants.spec import GraphName, VariantSpec
 from samgate.weights.formats import network_shapes
