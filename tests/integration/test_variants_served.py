@@ -14,6 +14,7 @@ import torch
 from parity.weights import draw_state
 from samgate.api.local import local_gateway
 from samgate.client import Client
+from samgate.client.requests import EverythingOptions
 from samgate.compile.export import graph_module, load_network
 from samgate.config import EngineSettings, Settings
 from samgate.domain import Prompt
@@ -33,6 +34,7 @@ TOLERANCE = 1e-3
 
 SAMPLE = tuple({VARIANTS[name].graph_module: name for name in reversed(OWN)}.values())
 """A variant of every kind of graphs: their models on Triton take processes, a second and 200 MB each."""
+OTHERS = tuple(name for name in OWN if name not in SAMPLE)
 
 
 @contextmanager
@@ -44,7 +46,13 @@ def served(names: tuple[str, ...], engine: str, home: Path) -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with served(OWN, "auto", tmp_path_factory.mktemp("home")) as client:
+    with served(SAMPLE, "auto", tmp_path_factory.mktemp("home")) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def every(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    with served(OTHERS, "auto", tmp_path_factory.mktemp("home")) as client:
         yield client
 
 
@@ -54,8 +62,9 @@ def on_triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         yield client
 
 
-PAIRS = [pytest.param("embedded", name, id=f"{name}-embedded") for name in OWN]
-PAIRS += [pytest.param("on_triton", name, id=f"{name}-triton") for name in SAMPLE]
+EMBEDDED = [pytest.param("embedded", name, id=f"{name}-embedded") for name in SAMPLE]
+EMBEDDED += [pytest.param("every", name, id=f"{name}-embedded", marks=pytest.mark.full) for name in OTHERS]
+PAIRS = [*EMBEDDED, *(pytest.param("on_triton", name, id=f"{name}-triton") for name in SAMPLE)]
 
 
 @pytest.mark.parametrize(("engine", "name"), PAIRS)
@@ -78,8 +87,11 @@ def test_prompts_of_every_kind_are_answered_as_torch_does(
         assert one.masks[0].to_numpy().shape == IMAGE.shape[:2]
 
 
-@pytest.mark.parametrize("name", OWN)
-def test_prompts_that_the_system_was_not_made_for_are_refused(name: str, embedded: Client) -> None:
+@pytest.mark.parametrize(("engine", "name"), EMBEDDED)
+def test_prompts_that_the_system_was_not_made_for_are_refused(
+    engine: str, name: str, request: pytest.FixtureRequest
+) -> None:
+    client: Client = request.getfixturevalue(engine)
     support = get_variant(name).prompts
     wrong: list[tuple[str, Prompt]] = []
     if not support.background:
@@ -91,23 +103,17 @@ def test_prompts_that_the_system_was_not_made_for_are_refused(name: str, embedde
         wrong.append(("points", Prompt(many, np.ones(len(many), np.int32))))
     for field, prompt in wrong:
         with pytest.raises(InvalidArgument, match=rf"prompts\[0\]\.{field}"):
-            embedded.segment(IMAGE, prompts=[prompt], variant=name)
+            client.segment(IMAGE, prompts=[prompt], variant=name)
 
 
 @pytest.mark.parametrize("strategy", ["grid", "hierarchical", "aop", "auto"])
 @pytest.mark.parametrize(("engine", "name"), PAIRS)
 def test_every_strategy_finds_masks(engine: str, name: str, strategy: str, request: pytest.FixtureRequest) -> None:
     client: Client = request.getfixturevalue(engine)
-    answer = client.everything(
-        IMAGE,
-        strategy=strategy,
-        variant=name,
-        points_per_side=4,
-        pred_iou_thresh=0,
-        stability_score_thresh=0,
-        box_nms_thresh=1,
-        timeout_s=30 if strategy == "auto" else 300,
-    )
+    timeout_s = 30 if strategy == "auto" else 300
+    options: EverythingOptions = {"pred_iou_thresh": 0, "stability_score_thresh": 0, "box_nms_thresh": 1}
+    options |= {"spacing": 32} if strategy == "aop" else {"points_per_side": 4}
+    answer = client.everything(IMAGE, strategy=strategy, variant=name, timeout_s=timeout_s, **options)
     assert answer.info.variant.partition(":")[0] == name
     assert answer.masks
 
@@ -129,7 +135,7 @@ def torchs(spec: VariantSpec, prompts: list[Prompt]) -> list[np.ndarray[Any, Any
     """The multimask logits of each prompt."""
     network = load_network(spec, draw_state(network_shapes(spec)))
     pixels, frame = encoder_input(IMAGE, spec)
-    valid = torch.tensor([frame.resized], dtype=torch.int32)
+    valid = torch.tensor([frame.valid], dtype=torch.int32)
     embedding = graph_module(spec, network, "encoder")(torch.tensor(pixels[None]), valid)
     answers: dict[int, np.ndarray[Any, Any]] = {}
     for group in group_prompts(prompts, frame, spec, len(prompts)):

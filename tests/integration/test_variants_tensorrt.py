@@ -21,7 +21,7 @@ from variants_support import OWN
 
 MAGIC = b"vtrt"
 FIRST = {VARIANTS[name].network: name for name in reversed(OWN)}.values()
-"""A variant of every network; those that differ in numbers alone are compiled whole."""
+"""A variant of every network; those that differ in numbers alone are compiled whole, which takes minutes."""
 DECODERS = {VARIANTS[name].graph_module: name for name in reversed(OWN) if "decoder" in VARIANTS[name].graphs}.values()
 
 pytestmark = pytest.mark.timeout(900)

@@ -14,7 +14,7 @@ from parity.answers import answer
 from parity.cases import Case, cases_of, image, valid
 from parity.recording import Golden, difference, golden_path, read, shapes_in
 from parity.weights import draw_state
-from samgate.compile.export import load_network
+from samgate.compile.export import graph_module, load_network
 from samgate.variants import VARIANTS, get_variant
 from samgate.variants.spec import GraphName, VariantSpec
 from samgate.weights.formats import network_shapes
@@ -71,7 +71,7 @@ def test_the_image_embedding_is_upstreams(network: Network) -> None:
 
 def test_masks_and_predicted_ious_are_upstreams(network: Network) -> None:
     spec = network.spec
-    if "decoder" not in spec.graphs:
+    if "decoder" not in spec.graphs or _is_known(network):
         return
     for case in cases_of(spec):
         masks, ious = network.run(case)
@@ -80,10 +80,30 @@ def test_masks_and_predicted_ious_are_upstreams(network: Network) -> None:
             assert difference(name, ours, network.golden) <= TOLERANCE, name
 
 
+_mixed: set[str] = set()
+"""Kinds of graphs of which the masked decoder was compared with the plain one."""
+_known: list[tuple[Any, ...]] = []
+
+
+def _is_known(network: Network) -> bool:
+    """Whether another variant's decoder, with the same modules, weights and golden answers, has been through this."""
+    own = {name: value for name, value in network.net.state_dict().items() if "image_encoder" not in name}
+    decoder = graph_module(network.spec, network.net, "decoder") if "decoder" in network.spec.graphs else None
+    answers = {name: value.tobytes() for name, value in network.golden.items() if "/" in name}
+    answers.pop("embedding/stride")
+    sizes = network.spec.embedding_shape, network.spec.padding_point
+    key = (repr(decoder), sizes, [(name, value.numpy().tobytes()) for name, value in own.items()], answers)
+    if key in _known:
+        return True
+    _known.append(key)
+    return False
+
+
 def test_without_a_mask_the_masked_decoder_answers_as_the_plain_one(network: Network) -> None:
     spec = network.spec
-    if "masked_decoder" not in spec.graphs:
+    if "masked_decoder" not in spec.graphs or spec.graph_module in _mixed:
         return
+    _mixed.add(spec.graph_module)
     case = Case("mixed", spec, images=1, prompts=2, points=1)
     plain, _ = network.run(case)
     coords, labels = case.tokens()

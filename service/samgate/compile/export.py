@@ -6,6 +6,7 @@ kept by content.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import io
 import warnings
@@ -21,6 +22,7 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
+from samgate.compile.external import LARGE, write_external
 from samgate.errors import CompileError, WeightsError
 from samgate.variants.graphs import GraphName, GraphSpec, TensorSpec, graph_specs
 from samgate.variants.spec import VariantSpec
@@ -76,6 +78,8 @@ def export_graph(spec: VariantSpec, network: nn.Module, name: GraphName, path: P
 
 def _export(module: nn.Module, graph: GraphSpec, path: Path) -> None:
     tensors = (*graph.inputs, *graph.outputs)
+    parameters = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    large = sum(value.nbytes for value in parameters.values()) >= LARGE
     buffer = io.BytesIO()
     try:
         with warnings.catch_warnings(), torch.inference_mode():
@@ -89,6 +93,9 @@ def _export(module: nn.Module, graph: GraphSpec, path: Path) -> None:
                 tuple(_example(tensor) for tensor in graph.inputs),
                 cast("Any", buffer),  # annotated as a path, documented as either
                 dynamo=False,
+                # Of large networks the graph alone, which has its parameters as inputs then.
+                export_params=not large,
+                do_constant_folding=not large,
                 opset_version=OPSET,
                 input_names=[tensor.name for tensor in graph.inputs],
                 output_names=[tensor.name for tensor in graph.outputs],
@@ -98,11 +105,19 @@ def _export(module: nn.Module, graph: GraphSpec, path: Path) -> None:
                 },
             )
         model = onnx.load_from_string(buffer.getvalue())
-        fold_constants(model)
+        weights = fold_constants(
+            model, {name: value.detach().numpy() for name, value in parameters.items()} if large else {}
+        )
+        del model.graph.input[len(graph.inputs) :]
         for value, tensor in zip(model.graph.output, graph.outputs, strict=True):
             for dimension, size in zip(value.type.tensor_type.shape.dim, tensor.shape, strict=True):
                 if isinstance(size, int):
                     dimension.dim_value = size
+        if large:
+            write_external(model, weights, path)
+            onnx.checker.check_model(path, full_check=True)
+            return
+        model.graph.initializer.extend(numpy_helper.from_array(weights[name], name) for name in sorted(weights))
         onnx.checker.check_model(model, full_check=True)
     except (RuntimeError, onnx.checker.ValidationError) as error:
         raise CompileError(f"exporting {path.name} failed: {error}") from error
@@ -114,15 +129,18 @@ def _example(tensor: TensorSpec) -> Tensor:
     return torch.ones(shape, dtype=getattr(torch, tensor.dtype))
 
 
-def fold_constants(model: onnx.ModelProto) -> None:
+def fold_constants(model: onnx.ModelProto, parameters: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Computes, in place, every node whose inputs are all known, and drops what nothing uses any more and what is there
     twice.
+
+    Known are initializers, and ``parameters`` by name. Returns the initializers that the graph needs now, which it
+    doesn't have any more.
 
     The networks derive weights in ``forward`` (fused BatchNorm, indexed attention biases, positional encodings); this
     makes them weights of the graph.
     """
     graph = model.graph
-    known = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    known = {**parameters, **{tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}}
     nodes = []
     for node in graph.node:
         if all(name in known for name in node.input if name):
@@ -135,17 +153,22 @@ def fold_constants(model: onnx.ModelProto) -> None:
     used = {name for node in nodes for name in node.input}
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.extend(nodes)
-    graph.initializer.extend(numpy_helper.from_array(known[name], name) for name in sorted(used & known.keys()))
+    return {name: known[name] for name in used & known.keys()}
 
 
 def _share_equal(nodes: list[onnx.NodeProto], known: Mapping[str, NDArray[Any]]) -> None:
     """Inputs that are ``known`` and the same get the name of the first of them."""
-    first: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+    first: dict[bytes, str] = {}
     for node in nodes:
         for place, name in enumerate(node.input):
             if name in known:
-                value = known[name]
-                node.input[place] = first.setdefault((value.dtype.str, value.shape, value.tobytes()), name)
+                node.input[place] = first.setdefault(_identity(known[name]), name)
+
+
+def _identity(value: NDArray[Any]) -> bytes:
+    digest = hashlib.sha256(repr((value.dtype.str, value.shape)).encode())
+    digest.update(np.ascontiguousarray(value).data)
+    return digest.digest()
 
 
 def _first(names: list[str]) -> str:

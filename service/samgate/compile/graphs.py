@@ -39,7 +39,7 @@ def ensure_graphs(spec: VariantSpec, report: Callable[[str], None] = lambda mess
         raise NotInstalled(f"{spec.name} is not installed; install it with: samgate pull {spec.name}")
     folder = home_folder("graphs") / f"{spec.name}-{graphs_key(spec, info.sha256)}"
     files = {name: folder / f"{name}.onnx" for name in spec.graphs}
-    with file_lock(folder.with_suffix(".lock"), timeout_s=_EXPORT_TIMEOUT_S):
+    with file_lock(folder.with_name(f"{folder.name}.lock"), timeout_s=_EXPORT_TIMEOUT_S):
         if not folder.exists():
             report(f"exporting {spec.name} to ONNX (once)")
             _export(spec, folder)

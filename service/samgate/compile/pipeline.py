@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samgate.compile.artifacts import Artifact, artifact_key, artifact_name, install
+from samgate.compile.external import copy_graph
 from samgate.compile.graphs import GraphFiles, ensure_graphs
 from samgate.compile.manifest import CompiledFile, Manifest, write_manifest
 from samgate.compile.targets import Target, resolve_plan
@@ -165,7 +166,7 @@ def compile_graph(
     """Makes ``file`` of what was prepared of ``graph``: a plan for ``capability``, or the ONNX graph as it is."""
     began, layers = time.monotonic(), None
     if toolchain.module is None:
-        shutil.copyfile(prepared.path, file)
+        copy_graph(prepared.path, file)
     else:
         timings = root / f".{toolchain.library}-{toolchain.version}-{capability}.timings"
         layers = build_plan(toolchain.module, graph, prepared.path, file, capability, timings).layers

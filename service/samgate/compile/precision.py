@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import ml_dtypes
@@ -54,10 +55,13 @@ def float_nodes(model: onnx.ModelProto) -> int:
     return sum(_is_float(node, floats) for node in model.graph.node)
 
 
-def typed(model: onnx.ModelProto, low: LowType, islands: Sequence[Island]) -> tuple[onnx.ModelProto, Typing]:
+def typed(
+    model: onnx.ModelProto, low: LowType, islands: Sequence[Island], folder: Path | None = None
+) -> tuple[onnx.ModelProto, Typing]:
     """``model``, whose floats are all f32, in ``low`` with those of ``islands`` that it has in f32.
 
     QuantizeLinear and DequantizeLinear are typed by their scales: what lies between int8 products becomes ``low``.
+    Weights that lie in files of ``folder`` are read from there: in ``low`` they are half as large, and in the result.
 
     Raises:
         CompileError: a tensor's type is unknown, a weight is too large for ``low``, or an operator has no ``low``.
@@ -72,7 +76,7 @@ def typed(model: onnx.ModelProto, low: LowType, islands: Sequence[Island]) -> tu
     high = in_f32.keys() | movers_in_f32(model.graph, floats, in_f32.keys())
     kept = {node.name for node in nodes if node.name in high}
     counted["moves between them"] = len(kept) - counted.total()
-    writer = _Writer(model, floats, kept, _ONNX_TYPES[low])
+    writer = _Writer(model, floats, kept, _ONNX_TYPES[low], str(folder or ""))
     result = writer.write()
     try:
         onnx.checker.check_model(result, full_check=True)
@@ -110,6 +114,7 @@ class _Writer:
     floats: set[str]
     in_f32: set[str]
     low: int
+    folder: str = ""
     casts: int = 0
     _nodes: list[NodeProto] = field(default_factory=list)
     _types: dict[str, int] = field(default_factory=dict)
@@ -174,17 +179,19 @@ class _Writer:
 
     def _weight(self, tensor: TensorProto, kind: int) -> str:
         if tensor.name not in self.floats or kind == TensorProto.FLOAT:
+            if tensor.data_location == TensorProto.EXTERNAL:
+                tensor = numpy_helper.from_array(numpy_helper.to_array(tensor, self.folder), tensor.name)
             self._weights[tensor.name] = tensor
             return tensor.name
         name = f"{tensor.name}_{_SUFFIXES[kind]}"
         if name not in self._weights:
-            self._weights[name] = numpy_helper.from_array(_rounded(tensor, kind), name)
+            self._weights[name] = numpy_helper.from_array(_rounded(tensor, kind, self.folder), name)
         return name
 
 
-def _rounded(tensor: TensorProto, kind: int) -> NDArray[Any]:
+def _rounded(tensor: TensorProto, kind: int, folder: str) -> NDArray[Any]:
     """The values of an f32 ``tensor`` in type ``kind``. Raises CompileError if one becomes infinite."""
-    values = numpy_helper.to_array(tensor)
+    values = numpy_helper.to_array(tensor, folder)
     with np.errstate(over="ignore"):
         rounded = values.astype(_NUMPY_TYPES[kind])
     if not np.isfinite(rounded).all():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import onnx
 
+from samgate.compile.external import copy_graph, data_file
 from samgate.compile.precision import Typing, float_nodes, typed
 from samgate.compile.targets import Target
 from samgate.variants.graphs import GraphName
@@ -54,12 +54,13 @@ def prepare(
 
         int8_products = quantize_encoder(spec, source, path, calibration, report).int8_products
     else:
-        shutil.copyfile(source, path)
-    model = onnx.load(path)
+        copy_graph(source, path)
+    model = onnx.load(path, load_external_data=False)
     low = target.low if arithmetic == "int8" else arithmetic
     if target.typed and (low == "fp16" or low == "bf16"):
         report(f"typing {name} in {low}")
-        model, typing = typed(model, low, spec.islands)
+        model, typing = typed(model, low, spec.islands, folder)
+        data_file(path).unlink(missing_ok=True)
         onnx.save(model, path)
     else:
         nodes = float_nodes(model)

@@ -10,6 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from samgate.compile.external import data_file
 from samgate.engines.cpu import allowed_cores, cpu_info
 from samgate.engines.embedded import Graph
 from samgate.engines.quiet_openvino import ov
@@ -51,7 +52,9 @@ def _compiled(path: Path, precision: str, threads: int, streams: int, size: int 
     blob = home_folder("blobs") / f"{path.stem}-{precision}-{_fingerprint(path, options, size)}.blob"
     try:
         with file_lock(blob.with_suffix(".lock"), timeout_s=300):
-            model = _cached(core, blob, options)
+            # A blob of gigabytes would be in memory twice before it is on the disk.
+            keep = not data_file(path).exists()
+            model = _cached(core, blob, options) if keep else None
             if model is None:
                 graph = core.read_model(path)
                 if size is not None:
@@ -59,9 +62,10 @@ def _compiled(path: Path, precision: str, threads: int, streams: int, size: int 
                         {port: [size if one.is_dynamic else one for one in port.partial_shape] for port in graph.inputs}
                     )
                 model = core.compile_model(graph, "CPU", options)
-                stream = io.BytesIO()
-                model.export_model(stream)
-                atomic_write_bytes(blob, stream.getvalue())
+                if keep:
+                    stream = io.BytesIO()
+                    model.export_model(stream)
+                    atomic_write_bytes(blob, stream.getvalue())
     except RuntimeError as error:
         raise CompileError(f"OpenVINO can't compile {path.name}: {error}") from error
     return model

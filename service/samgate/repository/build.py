@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from samgate.compile.external import copy_graph
 from samgate.errors import SamgateError
 from samgate.repository.models import Batching
 from samgate.repository.profiles import Profile
@@ -62,7 +62,7 @@ def place_models(folder: Path, models: Mapping[str, Path]) -> None:
         place = folder / path
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, place)
+            copy_graph(source, place)
         except OSError as error:
             raise SamgateError(f"{source} can't be copied to {place}: {error.strerror}") from error
 

@@ -74,7 +74,7 @@ class Images:
             if embedding is None:
                 raise NotFound(f"image.handle: no embedding {image.value!r} is held here (any more): send the image")
             height, width = embedding.frame.original
-            variant, precision, _ = image.value.split(".", 2)
+            variant, precision, _ = image.value.rsplit(".", 2)
             return Source(image, (width, height), None, frozenset({f"{variant}:{precision}"}))
         identity = await self._identify(image)
         held = (model.name for model in models if self._cache.held(handle(model, identity.digest)))

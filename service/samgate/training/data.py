@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,13 +31,14 @@ class Item(NamedTuple):
     """One image, or a batch of them (lists and a first axis).
 
     ``pixels`` uint8 ``[S, S, 3]``; ``valid`` int32 ``[2]``, height and width of what isn't padding; ``window`` int64
-    ``[2]``, top and left pixel of the student's part; ``name`` of the view, empty if there is another each time.
+    ``[2]``, top and left pixel of the student's part; ``name`` of the view (str, or a list of them), empty if there is
+    another each time.
     """
 
     pixels: Tensor
     valid: Tensor
     window: Tensor
-    name: str
+    name: Any
 
 
 def find_images(folder: Path) -> list[Path]:
@@ -82,7 +83,7 @@ class Views(Dataset[Item]):
             side = self.spec.input_size
             pixels, valid = random_crop(image, side, recipe.scale, crop), (side, side)
         return Item(
-            torch.from_numpy(pixels),
+            torch.tensor(pixels),
             torch.tensor(valid, dtype=torch.int32),
             torch.tensor(self._window(valid, random)),
             name,

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pycocotools import mask as coco_mask
 
 from samgate.api.local import local_gateway
@@ -61,7 +62,7 @@ def box_filling(images: Sequence[LabelledImage]) -> dict[str, Any]:
 
 def _filled(box: tuple[float, float, float, float], size: tuple[int, int]) -> Rle:
     x0, y0, x1, y1 = box
-    (packed,) = coco_mask.frPyObjects([[x0, y0, x1 - x0, y1 - y0]], *size)
+    (packed,) = coco_mask.frPyObjects(np.array([[x0, y0, x1 - x0, y1 - y0]], np.float64), *size)
     return Rle(size, packed["counts"])
 
 

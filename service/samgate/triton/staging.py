@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samgate.compile.detector import ensure_detector
+from samgate.compile.external import data_file, link_graph
 from samgate.engines.cpu import cpu_info, usable_cores
 from samgate.engines.graphs import runtime_graphs
 from samgate.engines.quiet_openvino import ov
@@ -60,7 +61,7 @@ def stage(
         links[model_path(_PROFILE, name, "detector")] = made.file
     write_files(folder, repository_files(_PROFILE, specs, options.batching, parameters, detectors))
     for path, file in links.items():
-        (folder / path).symlink_to(file)
+        link_graph(file, folder / path)
     return precisions
 
 
@@ -69,4 +70,6 @@ def _parameters(graph: AnyGraph, file: Path, plan: str, precision: str, threads:
     parts = (sha256_file(file), ov.__version__, cpu_info().get("flags", ""), precision, str(threads))
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     blob = home_folder("blobs") / f"triton-{graph}-{precision}-{key}.blob"
-    return {"plan": plan, "precision": precision, "threads": str(threads), "blob": str(blob)}
+    # One of gigabytes would be in memory twice before it is on the disk.
+    kept = {} if data_file(file).exists() else {"blob": str(blob)}
+    return {"plan": plan, "precision": precision, "threads": str(threads), **kept}
