@@ -80,8 +80,8 @@ Q_TINYSAM = VariantSpec(
         "f32": PrecisionPlan(
             encoder="f32",
             decoder="f32",
-            reason="upstream's own arithmetic, 256 levels that floats calculate with: for its answers alone, since it is "
-            "neither faster nor smaller than TinySAM; the published file itself was never run here",
+            reason="upstream's own arithmetic, 256 levels that floats calculate with: for its answers alone, since it "
+            "is neither faster nor smaller than TinySAM; the published file itself was never run here",
             gate=SAME,
         ),
         "fp16": PrecisionPlan(
