@@ -20,6 +20,10 @@ from samgate.weights.store import Origin, save
 
 OWN = tuple(spec.name for spec in VARIANTS.values() if not spec.weights)
 """Variants with weights of their own."""
+STEPS = 0.15
+"""|Δ| / |torch's| of a runtime's answer where the network rounds: torch differs by 0.03 from itself when another
+library makes its products, and by 0.06 after the decoder. That graphs round as networks do is shown layer by layer, in
+test_files_q_tinysam.py."""
 
 
 def install_drawn(spec: VariantSpec) -> None:

@@ -20,13 +20,10 @@ from samgate.engines.embedded import Graph
 from samgate.variants import VARIANTS, get_variant
 from samgate.variants.spec import GraphName, PaddingPoint, VariantSpec
 from samgate.weights.formats import network_shapes
-from variants_support import OWN
+from variants_support import OWN, STEPS
 
 TOLERANCE = 1e-4
 """|Δ| / |torch's|: sums in another order."""
-STEPS = 0.15
-"""The same where the network rounds: torch differs by 0.03 from itself when another library makes its products, and by
-0.06 after the decoder. That graphs round as networks do is shown layer by layer, in test_files_q_tinysam.py."""
 RUNTIMES = ("onnxruntime", "openvino")
 
 

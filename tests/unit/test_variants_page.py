@@ -7,10 +7,9 @@ import pytest
 from parity.measure import own, stored
 from parity.page import PAGE, page
 from samgate.variants.spec import VariantSpec
+from variants_support import STEPS
 
 BOUND = 1e-4
-STEPS = 0.15
-"""Of runtimes, where the network rounds: tests/integration/test_variants_onnx.py says why."""
 OWN = own()
 
 

@@ -16,7 +16,7 @@ from samgate.variants.spec import (
 )
 
 _RELEASES = "https://github.com/xinghaochen/TinySAM/releases/download"
-_NOT_RUN = "MobileSAM's network, where it holds; TinySAM's own weights were never run on photographs"
+_NOT_RUN = "as accurate as f32 with MobileSAM's weights in the same network; TinySAM's were never run on photographs"
 
 TINYSAM = VariantSpec(
     name="tinysam",
@@ -48,7 +48,7 @@ TINYSAM = VariantSpec(
         "fp16": PrecisionPlan(
             encoder="fp16",
             decoder="fp16",
-            reason=f"activations are two hundredths of fp16's range in {_NOT_RUN}",
+            reason="MobileSAM's activations reach a hundredth of fp16's range; TinySAM's own were never looked at",
             gate=LOW_FLOAT,
         ),
     },
@@ -80,8 +80,8 @@ Q_TINYSAM = VariantSpec(
         "f32": PrecisionPlan(
             encoder="f32",
             decoder="f32",
-            reason="upstream's own arithmetic, 256 levels that floats calculate with: its answers, but slower than "
-            "TinySAM and as large",
+            reason="upstream's own arithmetic, 256 levels that floats calculate with: for its answers alone, since it "
+            "is neither faster nor smaller than TinySAM; the published file itself was never run here",
             gate=SAME,
         ),
         "fp16": PrecisionPlan(
