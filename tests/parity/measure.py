@@ -181,6 +181,7 @@ def main() -> int:
         for spec in specs:
             progress.update(task, description=spec.name)
             network = load_network(spec, draw_state(shapes_in(read(golden_path(spec, small=False)))))
+            network.requires_grad_(requires_grad=False)  # else what counts operations looks for gradients
             record = stored().get(spec.name, {}) | {"machine": this_machine().cpu}
             with tempfile.TemporaryDirectory() as folder:
                 if "network" in args.only:
