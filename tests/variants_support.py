@@ -20,6 +20,12 @@ from samgate.weights.store import Origin, save
 
 OWN = tuple(spec.name for spec in VARIANTS.values() if not spec.weights)
 """Variants with weights of their own."""
+NETWORKS = tuple({(VARIANTS[name].network, VARIANTS[name].graph_module): name for name in reversed(OWN)}.values())
+"""One of every network: others differ from it in numbers alone, which parity's tests look at."""
+DECODERS = tuple(
+    {VARIANTS[name].graph_module: name for name in reversed(OWN) if "decoder" in VARIANTS[name].graphs}.values()
+)
+"""One of every kind of graphs."""
 STEPS = 0.15
 """|Δ| / |torch's| of a runtime's answer where the network rounds: torch differs by 0.03 from itself when another
 library makes its products, and by 0.06 after the decoder. That graphs round as networks do is shown layer by layer, in

@@ -17,10 +17,10 @@ from parity.cases import Case, cases_of, image, valid
 from parity.weights import draw, draw_state
 from samgate.compile.export import export_graph, graph_module, load_network
 from samgate.engines.embedded import Graph
-from samgate.variants import VARIANTS, get_variant
+from samgate.variants import get_variant
 from samgate.variants.spec import GraphName, PaddingPoint, VariantSpec
 from samgate.weights.formats import network_shapes
-from variants_support import OWN, STEPS
+from variants_support import NETWORKS, OWN, STEPS
 
 TOLERANCE = 1e-4
 """|Δ| / |torch's|: sums in another order."""
@@ -35,10 +35,9 @@ def _decoder_of(spec: VariantSpec) -> tuple[Any, ...]:
 
 def _networks() -> Iterator[Any]:
     for name in OWN:
-        whole = bool(VARIANTS[name].small)
-        yield pytest.param((name, whole), id=f"{name}-small" if whole else name)
-        if whole:
-            yield pytest.param((name, False), id=name, marks=pytest.mark.full)
+        marks = () if name in NETWORKS else pytest.mark.full
+        yield pytest.param((name, True), id=f"{name}-small", marks=marks)
+        yield pytest.param((name, False), id=name, marks=pytest.mark.full)
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from samgate.domain import Prompt
 from samgate.errors import InvalidArgument
 from samgate.imaging.preprocess import encoder_input
 from samgate.serving.prompting import group_prompts
-from samgate.variants import VARIANTS, get_variant
+from samgate.variants import get_variant
 from samgate.variants.spec import GraphName, VariantSpec
 from samgate.weights.formats import network_shapes
-from variants_support import OWN, STEPS, picture, reduced
+from variants_support import DECODERS, OWN, STEPS, picture, reduced
 
 IMAGE = picture(240, 360)
 POINTS, LABELS = np.array([[100, 80], [300, 200]], np.float32), np.array([1, 1], np.int32)
@@ -32,7 +32,7 @@ BOX = np.array([40, 30, 220, 190], np.float32)
 TOLERANCE = 1e-3
 """|Δ| / |torch's| of logits: kernels in another order, and drawn weights that carry it far."""
 
-SAMPLE = tuple({VARIANTS[name].graph_module: name for name in reversed(OWN)}.values())
+SAMPLE = DECODERS
 """A variant of every kind of graphs: their models on Triton take processes, a second and 200 MB each."""
 OTHERS = tuple(name for name in OWN if name not in SAMPLE)
 
