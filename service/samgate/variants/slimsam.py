@@ -6,7 +6,7 @@ The checkpoints whose blocks differ in width ("global") are pickled modules and 
 from __future__ import annotations
 
 from samgate.variants import sam
-from samgate.variants.spec import ManualSource, PublishedAccuracy, VariantSpec
+from samgate.variants.spec import PublishedAccuracy, UrlSource, VariantSpec
 
 
 def _variant(
@@ -22,11 +22,7 @@ def _variant(
         architecture={"dim": dim, "depth": 12, "heads": 12, "hidden": hidden, "global_blocks": (2, 5, 8, 11)},
         small={"dim": 36, "depth": 2, "heads": 2, "hidden": 60, "global_blocks": (1,)},
         sources=(
-            ManualSource(
-                where=f"https://huggingface.co/Zigeng/SlimSAM-uniform-{pruned}/resolve/main/model.safetensors "
-                f"(SHA-256 {sha256})",
-                why="its exact size, which downloads are held to, isn't known",
-            ),
+            UrlSource(f"https://huggingface.co/Zigeng/SlimSAM-uniform-{pruned}/resolve/main/model.safetensors", sha256),
         ),
         reader="samgate.weights.transformers_file:read",
         accuracy=accuracy,
