@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from samgate.domain import MaskSampling
-from samgate.variants.gates import LOW_FLOAT, SAME
 from samgate.variants.islands import SAM_ISLANDS
+from samgate.variants.plans import float_plans
 from samgate.variants.spec import (
     Island,
     ManualSource,
     PaddingPoint,
-    PrecisionPlan,
     PromptSupport,
     PublishedAccuracy,
     ResizeRule,
@@ -58,27 +57,10 @@ TI = VariantSpec(
             {"I": ShapeRange(1, 1, 1), "P": ShapeRange(1, 64, 64), "K": ShapeRange(_POINTS, _POINTS, _POINTS)},
         ),
     ),
-    precisions={
-        "bf16": PrecisionPlan(
-            encoder="bf16",
-            decoder="bf16",
-            reason="no failure is known, and its ViT has no kind of layer that SAM's has not; never run on photographs",
-            gate=LOW_FLOAT,
-        ),
-        "bf16-encoder": PrecisionPlan(
-            encoder="bf16",
-            decoder="f32",
-            reason="for ambiguous prompts, whose masks a bf16 decoder may rank otherwise; never run on photographs",
-            gate=LOW_FLOAT,
-        ),
-        "f32": PrecisionPlan(encoder="f32", decoder="f32", reason="the reference", gate=SAME),
-        "fp16": PrecisionPlan(
-            encoder="fp16",
-            decoder="fp16",
-            reason="with all sums of squares in f32; how large activations become in photographs was never looked at",
-            gate=LOW_FLOAT,
-        ),
-    },
+    precisions=float_plans(
+        bf16="no failure is known, and its ViT has no kind of layer that SAM's has not",
+        fp16="with all sums of squares in f32; how large activations become in photographs was never looked at",
+    ),
     islands=(
         *SAM_ISLANDS,
         Island(

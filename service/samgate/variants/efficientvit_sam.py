@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from samgate.variants.gates import LOW_FLOAT, SAME
 from samgate.variants.islands import SAM_ISLANDS
+from samgate.variants.plans import float_plans
 from samgate.variants.spec import (
     Island,
     PrecisionPlan,
@@ -30,29 +30,11 @@ EFFICIENTVIT_ISLANDS: tuple[Island, ...] = (
 )
 """SAM's "normalisation" among them is needed, too: upstream's LayerNorms overflow in fp16 (issue 142)."""
 
-EFFICIENTVIT_PRECISIONS: Mapping[str, PrecisionPlan] = {
-    "bf16": PrecisionPlan(
-        encoder="bf16",
-        decoder="bf16",
-        reason="bf16 has f32's range, so no sum of linear attention can overflow and its 1e-15 isn't 0; its accuracy "
-        "was not measured here",
-        gate=LOW_FLOAT,
-    ),
-    "bf16-encoder": PrecisionPlan(
-        encoder="bf16",
-        decoder="f32",
-        reason="for ambiguous prompts, whose masks a bf16 decoder ranks otherwise now and then; not measured here",
-        gate=LOW_FLOAT,
-    ),
-    "f32": PrecisionPlan(encoder="f32", decoder="f32", reason="the reference", gate=SAME),
-    "fp16": PrecisionPlan(
-        encoder="fp16",
-        decoder="fp16",
-        reason="upstream's authors call it verified as long as LayerNorms stay in f32 (issue 142), others needed that "
-        "for attention, too: both are islands. No activation was measured here",
-        gate=LOW_FLOAT,
-    ),
-}
+EFFICIENTVIT_PRECISIONS: Mapping[str, PrecisionPlan] = float_plans(
+    bf16="bf16 has f32's range, so no sum of linear attention can overflow and its 1e-15 isn't 0",
+    fp16="upstream's authors call it verified as long as LayerNorms stay in f32 (issue 142), others needed that for "
+    "attention, too: both are islands",
+)
 
 _L: Mapping[str, Any] = {
     "widths": (32, 64, 128, 256, 512),

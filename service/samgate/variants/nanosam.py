@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from samgate.domain import MaskSampling
-from samgate.variants.gates import LOW_FLOAT, SAME
 from samgate.variants.islands import SAM_ISLANDS
+from samgate.variants.plans import float_plans
 from samgate.variants.spec import (
     ManualSource,
     PaddingPoint,
-    PrecisionPlan,
     PublishedAccuracy,
     ResizeRule,
     SingleMask,
@@ -46,29 +45,11 @@ SPEC = VariantSpec(
     single_mask=SingleMask.BEST,
     best_of=(0, 1, 2, 3),
     mask_sampling=MaskSampling.DIRECT,
-    precisions={
-        "bf16": PrecisionPlan(
-            encoder="bf16",
-            decoder="bf16",
-            reason="never run on ground truth here; no failure of it is known: convolutions, and MobileSAM's decoder, "
-            "which lost a tenth of a point in MobileSAM",
-            gate=LOW_FLOAT,
-        ),
-        "bf16-encoder": PrecisionPlan(
-            encoder="bf16",
-            decoder="f32",
-            reason="never run on ground truth here; as upstream's, whose decoder is f32 beside an fp16 encoder",
-            gate=LOW_FLOAT,
-        ),
-        "f32": PrecisionPlan(encoder="f32", decoder="f32", reason="the reference", gate=SAME),
-        "fp16": PrecisionPlan(
-            encoder="fp16",
-            decoder="fp16",
-            reason="never run on ground truth here; upstream publishes its figures with the encoder in fp16, and found "
-            "no loss",
-            gate=LOW_FLOAT,
-        ),
-    },
+    precisions=float_plans(
+        bf16="no failure of it is known: convolutions, and MobileSAM's decoder, which lost a tenth of a point there",
+        mixed="as upstream's, whose decoder is f32 beside an fp16 encoder",
+        fp16="upstream publishes its figures with the encoder in fp16, and found no loss",
+    ),
     islands=SAM_ISLANDS,
 )
 SPECS = (SPEC,)

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from samgate.variants.gates import LOW_FLOAT, SAME
 from samgate.variants.islands import SAM_ISLANDS
-from samgate.variants.spec import PrecisionPlan, PublishedAccuracy, UrlSource, VariantSpec
+from samgate.variants.plans import float_plans
+from samgate.variants.spec import PublishedAccuracy, UrlSource, VariantSpec
 
-_UNMEASURED = "no accuracy was measured with real weights"
 _ALTERNATE = (1, 0)
 
-PLANS = {
-    "bf16": PrecisionPlan(encoder="bf16", decoder="bf16", reason=f"no failure is known; {_UNMEASURED}", gate=LOW_FLOAT),
-    "bf16-encoder": PrecisionPlan(
-        encoder="bf16",
-        decoder="f32",
-        reason=f"for ambiguous prompts, whose masks a bf16 decoder may rank otherwise; {_UNMEASURED}",
-        gate=LOW_FLOAT,
-    ),
-    "f32": PrecisionPlan(encoder="f32", decoder="f32", reason="the reference", gate=SAME),
-    "fp16": PrecisionPlan(encoder="fp16", decoder="fp16", reason=f"no failure is known; {_UNMEASURED}", gate=LOW_FLOAT),
-}
+PLANS = float_plans(bf16="no failure is known", fp16="no failure is known")
 
 SPEC = VariantSpec(
     name="repvit-sam",

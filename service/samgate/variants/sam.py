@@ -4,36 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from samgate.variants.gates import LOW_FLOAT, SAME
 from samgate.variants.islands import SAM_ISLANDS
-from samgate.variants.spec import PrecisionPlan, PublishedAccuracy, UrlSource, VariantSpec
+from samgate.variants.plans import float_plans
+from samgate.variants.spec import PublishedAccuracy, UrlSource, VariantSpec
 
 _FILES = "https://dl.fbaipublicfiles.com/segment_anything"
-_UNMEASURED = "no accuracy was measured with real weights"
 
-PLANS = {
-    "bf16": PrecisionPlan(
-        encoder="bf16",
-        decoder="bf16",
-        reason="segment_anything_fast publishes 0.5809 instead of 0.5842 mIoU for ViT-H, 0.5416 instead of 0.5336 for "
-        f"ViT-B; {_UNMEASURED} here",
-        gate=LOW_FLOAT,
-    ),
-    "bf16-encoder": PrecisionPlan(
-        encoder="bf16",
-        decoder="f32",
-        reason=f"for ambiguous prompts, whose masks a bf16 decoder may rank otherwise; {_UNMEASURED}",
-        gate=LOW_FLOAT,
-    ),
-    "f32": PrecisionPlan(encoder="f32", decoder="f32", reason="the reference", gate=SAME),
-    "fp16": PrecisionPlan(
-        encoder="fp16",
-        decoder="fp16",
-        reason="with norms in f32, which users found to be what it takes (segment-anything's issue 696); "
-        f"{_UNMEASURED}",
-        gate=LOW_FLOAT,
-    ),
-}
+PLANS = float_plans(
+    bf16="segment_anything_fast publishes 0.5809 instead of 0.5842 mIoU for ViT-H, 0.5416 instead of 0.5336 for ViT-B",
+    fp16="with norms in f32, which users found to be what it takes (segment-anything's issue 696)",
+)
 
 
 def _variant(

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from samgate.domain import MaskSampling
-from samgate.variants.gates import LOW_FLOAT, SAME
 from samgate.variants.islands import SAM_ISLANDS
+from samgate.variants.plans import float_plans
 from samgate.variants.spec import (
     Island,
     PaddingPoint,
-    PrecisionPlan,
     PublishedAccuracy,
     ResizeRule,
     ShapeRange,
@@ -47,28 +46,10 @@ _ISLANDS = (
     ),
     *SAM_ISLANDS,
 )
-_UNMEASURED = "no accuracy was measured with real weights"
-_PRECISIONS = {
-    "bf16": PrecisionPlan(
-        encoder="bf16",
-        decoder="bf16",
-        reason=f"what upstream's examples run it in; {_UNMEASURED}",
-        gate=LOW_FLOAT,
-    ),
-    "bf16-encoder": PrecisionPlan(
-        encoder="bf16",
-        decoder="f32",
-        reason=f"for ambiguous prompts, whose masks a bf16 decoder may rank otherwise; {_UNMEASURED}",
-        gate=LOW_FLOAT,
-    ),
-    "f32": PrecisionPlan(encoder="f32", decoder="f32", reason="the reference", gate=SAME),
-    "fp16": PrecisionPlan(
-        encoder="fp16",
-        decoder="fp16",
-        reason=f"for GPUs without bf16: the trunk's blocks stay in f32, which see; {_UNMEASURED}",
-        gate=LOW_FLOAT,
-    ),
-}
+_PRECISIONS = float_plans(
+    bf16="what upstream's examples run it in",
+    fp16="for GPUs without bf16: the trunk's blocks stay in f32, which see",
+)
 _SMALL = {"width": 16, "heads": 1, "depths": (1, 2, 3, 2), "global_blocks": (5,)}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from samgate.variants.gates import LOW_FLOAT, SAME
 from samgate.variants.islands import SAM_ISLANDS
 from samgate.variants.mobilesam import SPEC as MOBILESAM
+from samgate.variants.plans import float_plans
 from samgate.variants.spec import (
     Island,
     ManualSource,
@@ -16,7 +17,6 @@ from samgate.variants.spec import (
 )
 
 _RELEASES = "https://github.com/xinghaochen/TinySAM/releases/download"
-_NOT_RUN = "as accurate as f32 with MobileSAM's weights in the same network; TinySAM's were never run on photographs"
 
 TINYSAM = VariantSpec(
     name="tinysam",
@@ -36,22 +36,10 @@ TINYSAM = VariantSpec(
     accuracy=PublishedAccuracy(box_miou=73.7, point_miou=None, origin="arXiv 2410.04960, table 6"),
     # Upstream's decoder gives the three masks alone, whatever the prompt, and all that use it take the best predicted.
     single_mask=SingleMask.BEST,
-    precisions={
-        "bf16": PrecisionPlan(encoder="bf16", decoder="bf16", reason=_NOT_RUN, gate=LOW_FLOAT),
-        "bf16-encoder": PrecisionPlan(
-            encoder="bf16",
-            decoder="f32",
-            reason=f"for ambiguous prompts, whose masks a bf16 decoder may rank otherwise; {_NOT_RUN}",
-            gate=LOW_FLOAT,
-        ),
-        "f32": PrecisionPlan(encoder="f32", decoder="f32", reason="the reference", gate=SAME),
-        "fp16": PrecisionPlan(
-            encoder="fp16",
-            decoder="fp16",
-            reason="MobileSAM's activations reach a hundredth of fp16's range; TinySAM's own were never looked at",
-            gate=LOW_FLOAT,
-        ),
-    },
+    precisions=float_plans(
+        bf16="as accurate as f32 with MobileSAM's weights in the same network",
+        fp16="MobileSAM's activations reach a hundredth of fp16's range; TinySAM's own were never looked at",
+    ),
     islands=SAM_ISLANDS,
 )
 Q_TINYSAM = VariantSpec(
