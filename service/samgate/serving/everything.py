@@ -131,7 +131,8 @@ async def run_everything(
                 embedding = whole
                 if crop.layer > 0 and pixels is not None:
                     embedding = await horizon.within(_embed_crop(pixels, crop, admitted, work))
-                opened = partial(sampler.open_crop, crop, embedding.frame, embedding.values)
+                features = embedding.values[: admitted.model.spec.features]
+                opened = partial(sampler.open_crop, crop, embedding.frame, features)
                 await horizon.within(work(opened, "masks"))
                 async with aclosing(_decoded(sampler, crop, embedding, admitted, horizon)) as chunks:
                     async for chunk, survivors in chunks:

@@ -266,6 +266,8 @@ class VariantSpec:
     with, whatever ``input_size``."""
     embedding_shape: tuple[int, int, int] = (256, 64, 64)
     """Of everything that the decoder needs of an image, by channels, rows and columns."""
+    features: int = 256
+    """The embedding's first channels, which tell what is where; SegEvery's prompts are drawn to these."""
     low_res_size: int = 256
     resize: ResizeRule = ResizeRule.LONGEST_SIDE
     padding_point: PaddingPoint = PaddingPoint.WITHOUT_BOX
