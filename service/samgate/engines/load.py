@@ -62,7 +62,9 @@ def load_engine(spec: VariantSpec, settings: Settings, report: Callable[[str], N
     triton = wants_triton(settings.engine)
     if spec.engines and settings.engine.name not in spec.engines:
         raise InvalidArgument(
-            "engine.name", f"{spec.name} runs on {' or '.join(spec.engines)} alone, not on {settings.engine.name!r}"
+            "engine.name",
+            f"{spec.name} runs on {' or '.join(spec.engines)} alone, not on {settings.engine.name!r}: "
+            f"give --engine {spec.engines[0]}",
         )
     if triton:
         from samgate.engines.triton.load import connect
