@@ -36,7 +36,9 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAMGATE_HOME", str(tmp_path / "home"))
     monkeypatch.setitem(VARIANTS, FEW, get_variant(FEW).reduced())
     # Without the graphs of SegEvery, which take longest to compile.
-    monkeypatch.setitem(VARIANTS, ALL, replace(get_variant(ALL), graphs=("encoder", "decoder", "masked_decoder")))
+    monkeypatch.setitem(
+        VARIANTS, ALL, replace(get_variant(ALL).reduced(), graphs=("encoder", "decoder", "masked_decoder"))
+    )
     for name in (FEW, ALL):
         spec = get_variant(name)
         state = {name: torch.tensor(value) for name, value in draw_state(network_shapes(spec)).items()}
