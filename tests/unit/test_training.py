@@ -125,24 +125,32 @@ def test_windows_lie_on_the_image(images: Path) -> None:  # noqa: F811
         assert (items.window + 32 <= SIDE).all()
 
 
-def test_the_windows_embedding_is_that_part_of_the_whole(images: Path) -> None:  # noqa: F811
-    """Where no border is near: a window sees less around it than the whole image does."""
-    student = student_of(replace(RECIPE, window=96)).eval()
-    whole = student_of(RECIPE).eval()
+@pytest.fixture
+def two() -> Item:
+    """Two images of noise, the second with padding."""
     pixels = torch.randint(0, 255, (2, SIDE, SIDE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    valid = torch.tensor([[SIDE, SIDE], [64, SIDE]], dtype=torch.int32)
-    items = Item(pixels, valid, torch.tensor([[0, 0], [32, 0]]), ["", ""])
-    with torch.no_grad():
-        part, everything = student(items), student.target(whole(items), items)
-        assert part.shape == everything.shape == (2, 256, 6, 6)
-        torch.manual_seed(0)
-        student.network.get_parameter("image_encoder.pos_embedding").normal_()
-        whole.network.load_state_dict(student.network.state_dict())
-        moved, expected = student(items) - part, student.target(whole(items), items) - everything
-    assert torch.allclose(moved, expected, atol=1e-5)
-    assert torch.linalg.norm(moved) > 1
-    # The windows' upper left corner is the image's in the first one.
-    assert torch.allclose(part[0, :, 0, 0], everything[0, :, 0, 0], atol=2e-2)
+    valid = torch.tensor([[SIDE, SIDE], [72, SIDE]], dtype=torch.int32)
+    return Item(pixels, valid, torch.zeros(2, 2, dtype=torch.int64), ["", ""])
+
+
+@torch.no_grad()
+def test_a_window_is_seen_as_the_whole_is(two: Item) -> None:
+    whole, part = (student_of(replace(RECIPE, window=window)).eval() for window in (None, SIDE))
+    embedding = whole(two)
+    assert torch.linalg.norm(part(two) - embedding) <= 1e-5 * torch.linalg.norm(embedding)
+    assert torch.linalg.norm(embedding[0] - embedding[1]) > 0.1 * torch.linalg.norm(embedding[0])
+    # Of the lower half of what is padded from row 72 on, eight rows remain.
+    lower = two._replace(window=torch.tensor([[64, 0], [64, 0]]))
+    half = Item(two.pixels[:, 64:, :64], two.valid - torch.tensor([64, 64], dtype=torch.int32), two.window, two.name)
+    as_whole = student_of(replace(RECIPE, window=64)).eval()
+    encoder = as_whole.network.get_submodule("image_encoder")
+    position = encoder.get_parameter("pos_embedding")
+    position.normal_()
+    found, alone = as_whole(lower), as_whole(half)
+    shift = position[:, :, 4:8, :4] - position[:, :, :4, :4]
+    assert torch.allclose(found - alone, shift.expand_as(found), atol=1e-5)
+    wanted = torch.randn(2, 256, 8, 8)
+    assert torch.equal(as_whole.target(wanted, lower), wanted[:, :, 4:8, :4])
 
 
 def test_a_student_learns_and_its_decoder_stays_the_teachers(images: Path, tmp_path: Path) -> None:  # noqa: F811

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from samgate.variants.nets.mask_decoder import MaskDecoder
 from samgate.variants.nets.prompt_encoder import PromptEncoder
-from samgate.variants.nets.resnet import ResNet
+from samgate.variants.nets.resnet import ResNet, start
 from samgate.variants.nets.sam import Sam
 from samgate.variants.spec import VariantSpec
 
 STRIDE = 16
 """Pixels a side of what one place of the embedding stands for."""
+_LAST_STD = 0.01
 
 
 class NanoSamEncoder(nn.Module):
@@ -41,6 +43,11 @@ class NanoSamEncoder(nn.Module):
         )
         self.proj = nn.Sequential(nn.Conv2d(neck, neck, 3, padding=1), nn.GELU(), nn.Conv2d(neck, channels, 1))
         self.pos_embedding = nn.Parameter(torch.zeros(1, channels, size, size))
+        # Nothing normalises what these pass on: with torch's own beginnings it shrinks from layer to layer until the
+        # student learns a constant, and without the small last one it first unlearns what was too large.
+        for layer in (*self.up_1, *self.proj):
+            start(layer)
+        nn.init.normal_(cast("nn.Conv2d", self.proj[-1]).weight, std=_LAST_STD)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, 3, S, S]`` normalised and padded → image embedding ``[N, channels, size, size]``."""

@@ -60,9 +60,19 @@ class ResNet(nn.Module):
             self.add_module(f"layer{stage}", nn.Sequential(*blocks))
         self.stages = len(widths)
         self.channels = channels
+        for layer in self.modules():
+            start(layer)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.max_pool2d(F.relu(conv_norm(x, self.conv1, self.bn1)), 3, 2, 1)
         for stage in range(1, self.stages + 1):
             x = self.get_submodule(f"layer{stage}")(x)
         return x
+
+
+def start(layer: nn.Module) -> None:
+    """Convolutions begin so that activations neither grow nor shrink (He et al., 2015, arXiv 1502.01852)."""
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
