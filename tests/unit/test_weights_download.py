@@ -153,6 +153,16 @@ def test_an_endless_answer_is_cut_off(tmp_path: Path, progress: Progress) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_size_that_nobody_published_has_a_limit(
+    tmp_path: Path, progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_BYTES", len(BODY) - 1)
+    said = rf"would send {len(BODY):,} bytes; the limit is {len(BODY) - 1:,}"
+    with serving(Served(BODY)) as url, pytest.raises(WeightsError, match=said):
+        download(UrlSource(url, sha256(BODY)), tmp_path, progress)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("status", "reason"), [(404, "Not Found"), (403, "Forbidden"), (503, "Service Unavailable")])
 def test_a_refusal_is_passed_on(tmp_path: Path, progress: Progress, status: int, reason: str) -> None:
     with serving(Served(b"no", status=status)) as url, pytest.raises(WeightsError, match=f"{status} {reason}"):

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 30.0
 TOTAL_TIMEOUT_S = 3600.0
+MOST_BYTES = 8 * 2**30
+"""Of a file whose size nobody published: three times the largest's."""
 _ATTEMPTS = 5
 _CHUNK = 1 << 18
 
@@ -104,6 +106,8 @@ def _length(url: str, part: Path) -> int:
         raise WeightsError(str(error)) from error
     if length is None or kind == "text/html":
         raise WeightsError(f"the server sent {kind} without a size instead of the file")
+    if length > MOST_BYTES:
+        raise WeightsError(f"the server would send {length:,} bytes; the limit is {MOST_BYTES:,}")
     return length
 
 
