@@ -19,7 +19,7 @@ import safetensors.numpy
 
 from samgate.errors import NotInstalled, WeightsError
 from samgate.variants.spec import VariantSpec
-from samgate.weights.home import atomic_write_bytes, home_folder, remove_leftovers, sha256_file
+from samgate.weights.home import atomic_write, home_folder, remove_leftovers, sha256_file
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,8 @@ def save(spec: VariantSpec, state: Mapping[str, npt.NDArray[Any]], origin: Origi
     path = home_folder("weights") / weights_path(spec).name
     try:
         remove_leftovers(path)
-        atomic_write_bytes(path, safetensors.numpy.save(tensors, metadata=metadata))
+        # Not as bytes first: of the largest networks there would be three copies in memory.
+        atomic_write(path, lambda part: safetensors.numpy.save_file(tensors, part, metadata=metadata))
         return WeightsInfo(path=path, sha256=sha256_file(path), origin=origin)
     except OSError as error:
         raise WeightsError(f"{path} can't be written: {error}") from error

@@ -38,13 +38,15 @@ _TWICE = "prompt_encoder.shared_embedding.positional_embedding"
 
 
 def read(files: Mapping[str, Path]) -> dict[str, Any]:
-    """The state dict in the one of ``files``, a safetensors file or a checkpoint, by SAM's names; names that are SAM's
-    already stay. Raises WeightsError."""
+    """The state dict in the one of ``files``, a safetensors file or a checkpoint, by SAM's names, which it may have
+    already. Raises WeightsError."""
     if len(files) != 1:
         raise WeightsError(f"the weights are one file, here are {len(files)}")
     (path,) = files.values()
-    tensors = {name: value for name, value in load_tensors(path).items() if name != _TWICE}
-    return {sams_name(name): value for name, value in tensors.items()}
+    tensors = load_tensors(path)
+    if any(name.startswith("image_encoder.") for name in tensors):
+        return dict(tensors)
+    return {sams_name(name): value for name, value in tensors.items() if name != _TWICE}
 
 
 def sams_name(name: str) -> str:
