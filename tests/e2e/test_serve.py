@@ -139,7 +139,7 @@ def test_sigterm_under_load_loses_no_accepted_request(photo: bytes) -> None:
 
 def test_a_missing_variant_and_a_bad_flag_say_what_to_do() -> None:
     for flags, told in (
-        (["--variants", "sam9000"], "variant 'sam9000' is unknown; known: mobilesam"),
+        (["--variants", "sam9000"], "variant 'sam9000' is unknown; known: edgesam, edgesam-3x"),
         (["--engine", "abacus"], "'abacus' is none of auto, openvino, onnxruntime"),
         (["--precision", "f8"], "'f8' is no plan of mobilesam; plans that run: bf16"),
     ):

@@ -36,7 +36,8 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, C, H, W]`` → the same."""
-        means = x.mean((2, 3), keepdim=True)
+        # In two steps: some engines add tens of thousands of numbers one after the other, and lose two digits.
+        means = x.mean(3, keepdim=True).mean(2, keepdim=True)
         return x * self.fc2(F.relu(self.fc1(means))).sigmoid()  # type: ignore[no-any-return]
 
 
