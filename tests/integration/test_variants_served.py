@@ -107,8 +107,17 @@ def test_prompts_that_the_system_was_not_made_for_are_refused(
             client.segment(IMAGE, prompts=[prompt], variant=name)
 
 
-@pytest.mark.parametrize("strategy", ["grid", "hierarchical", "aop", "auto"])
-@pytest.mark.parametrize(("engine", "name"), PAIRS)
+STRATEGIES = ("grid", "hierarchical", "aop", "auto")
+ASKED = [
+    pytest.param(*pair.values, strategy, id=f"{pair.id}-{strategy}", marks=pair.marks)
+    for pair in PAIRS
+    for strategy in STRATEGIES
+    # What differs on Triton is how masks are decoded, which the grid shows.
+    if pair.values[0] != "on_triton" or strategy == "grid"
+]
+
+
+@pytest.mark.parametrize(("engine", "name", "strategy"), ASKED)
 def test_every_strategy_finds_masks(engine: str, name: str, strategy: str, request: pytest.FixtureRequest) -> None:
     client: Client = request.getfixturevalue(engine)
     timeout_s = 30 if strategy == "auto" else 300
