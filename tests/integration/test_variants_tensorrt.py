@@ -29,7 +29,8 @@ def _builds() -> Iterator[Any]:
         graphs: list[GraphName] = ["encoder"] if "decoder" not in VARIANTS[name].graphs else ["encoder", "decoder"]
         for graph in graphs:
             if name in (NETWORKS if graph == "encoder" else DECODERS):
-                marks = () if graph == "encoder" else pytest.mark.full
+                # Of every kind of graphs the encoder, which take seconds each.
+                marks = () if graph == "encoder" and name in DECODERS else pytest.mark.full
                 yield pytest.param(name, graph, True, id=f"{name}-small-{graph}", marks=marks)
             if VARIANTS[name].small:
                 yield pytest.param(name, graph, False, id=f"{name}-{graph}", marks=pytest.mark.full)
