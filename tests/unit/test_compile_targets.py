@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from samgate.compile.targets import TARGETS, TargetName, get_target, resolve_plan
+from samgate.compile.targets import TARGETS, TargetName, default_plan, get_target, resolve_plan
 from samgate.compile.tensorrt import sm
 from samgate.compile.toolchain import find_toolchain
 from samgate.engines import graphs
@@ -21,7 +21,7 @@ from samgate.variants.spec import VariantSpec
 @pytest.mark.parametrize("spec", VARIANTS.values(), ids=VARIANTS)
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 def test_every_target_has_a_default_plan_that_it_runs(spec: VariantSpec, target: Any) -> None:
-    assert resolve_plan(spec, target, target.default).arithmetics <= target.arithmetics
+    assert resolve_plan(spec, target, default_plan(spec, target)).arithmetics <= target.arithmetics
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def engine(decoder: Decoder, lanes: Sequence[Lane] = (Lane(attend, upscale),)) -
         terms=lambda inputs: [TERMS_OF_BLOCKS.get(name, np.zeros((1, 1, 1), np.float32)) for name in TERMS],
         lanes=tuple(lanes),
     )
-    return EmbeddedEngine("made up", "f32", loaded, Capacity(1, PARTS, 16, 1))
+    return EmbeddedEngine("made up", "f32", loaded, Capacity(1, PARTS, 16, 1, together=EVERYTHING_PROMPTS))
 
 
 def unreached(inputs: Inputs) -> list[NDArray[Any]]:

@@ -274,7 +274,11 @@ async def refuse(context: Context, error: SamgateError) -> None:
         trailers.append(("retry-after-ms", str(math.ceil(error.retry_after_s * 1e3))))
     if isinstance(error, Infeasible) and error.smallest_deadline_s is not None:
         trailers.append(("smallest-deadline-ms", str(math.ceil(error.smallest_deadline_s * 1e3))))
-    await context.abort(grpc.StatusCode[error.status], str(error), tuple(trailers))
+    try:
+        await context.abort(grpc.StatusCode[error.status], str(error), tuple(trailers))
+    except grpc.aio.InternalError as failure:
+        # A message that the client hasn't taken is still under way: no status can follow it, so the call is dropped.
+        raise asyncio.CancelledError from failure
 
 
 def _certificate_names(context: Mapping[str, Iterable[bytes]]) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samgate.cli.files import write_bytes
-from samgate.compile.targets import TARGETS, Target, get_target
+from samgate.compile.targets import TARGETS, Target, default_plan, get_target
 from samgate.errors import InvalidArgument
 from samgate.variants import VARIANTS, get_variant
 from samgate.variants.detectors import DETECTORS, DetectorSpec
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
     request = Request(
         spec=spec,
         target=target,
-        precision=options.precision or target.default,
+        precision=options.precision or default_plan(spec, target),
         capabilities=options.compute_capability,
         calibration=photographs(options.calibrate, "calibrate") if options.calibrate else (),
         data=_gate_data(options),

@@ -107,6 +107,12 @@ def get_target(name: str) -> Target:
     raise InvalidArgument("target", f"{name!r} is none of {', '.join(TARGETS)}")
 
 
+def default_plan(spec: VariantSpec, target: Target) -> str:
+    """The precision plan of ``spec`` for ``target`` where none is asked for: the target's, or f32 where ``spec`` has not
+    that one."""
+    return target.default if target.default in spec.precisions else "f32"
+
+
 def resolve_plan(spec: VariantSpec, target: Target, precision: str) -> PrecisionPlan:
     """The plan of ``spec`` called ``precision`` as ``target`` runs it. Raises InvalidArgument."""
     if precision not in spec.precisions:
