@@ -108,8 +108,8 @@ def get_target(name: str) -> Target:
 
 
 def default_plan(spec: VariantSpec, target: Target) -> str:
-    """The precision plan of ``spec`` for ``target`` where none is asked for: the target's, or f32 where ``spec`` has not
-    that one."""
+    """The precision plan of ``spec`` for ``target`` where none is asked for: the target's, or f32 where ``spec`` hasn't
+    that."""
     return target.default if target.default in spec.precisions else "f32"
 
 
