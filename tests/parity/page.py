@@ -29,8 +29,8 @@ the specs in `service/samgate/variants/` and from `tests/parity/measured.json`, 
 
 Every figure in the first table is of the whole network with weights drawn from the tensors' names: none of it depends
 on trained weights, and accuracy isn't among it. Trained weights other than MobileSAM's could not be had where this was
-measured; what their authors publish stands in the second table. `make test` runs the same comparisons on reduced
-networks, `make test-full` on the whole ones, with a bound of 1e-4 on every error.
+measured; what their authors publish stands in the second table. `make test` compares all reduced networks with
+upstream, and one of every kind on the runtimes, `make test-full` all of them, and whole ones. No error may reach 1e-4.
 
 - **parameters**: of the network; published ones differ by less than a hundredth (tested).
 - **GMACs**: multiplications of an image's encoder, and of a decoder call with one box.

@@ -21,13 +21,13 @@ from torch import nn
 from parity.levels import LEVELLED, Levelled
 from parity.recording import GOLDEN
 from parity.weights import draw_state
-from samgate.compile.export import OPSET, fold_constants, load_network, resolve
+from samgate.compile.export import OPSET, fold_constants, load_network
 from samgate.engines import onnxruntime, openvino
 from samgate.errors import WeightsError
 from samgate.variants import get_variant
 from samgate.variants.nets.layers import ConvNorm
 from samgate.variants.nets.levels import with_levels
-from samgate.weights.formats import network_shapes
+from samgate.weights.formats import network_shapes, resolve
 from samgate.weights.pull import pull
 from samgate.weights.store import load
 from samgate.weights.tinysam_file import read

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from parity.recording import GOLDEN, read
 from parity.rules import SIZES, Size, coords_of, image_of, logits_of, sample
-from samgate.compile.export import resolve
 from samgate.imaging.masks import full_logits
 from samgate.imaging.preprocess import encoder_input, frame_of
 from samgate.variants import get_variant
 from samgate.variants.nets.sam import EncoderGraph
 from samgate.variants.spec import VariantSpec
+from samgate.weights.formats import resolve
 
 SPECS = [get_variant("efficientvit-sam-l0"), get_variant("efficientvit-sam-xl0")]
 

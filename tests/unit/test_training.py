@@ -110,7 +110,7 @@ def test_of_fixed_views_the_first_is_the_image_as_it_is_served(images: Path) -> 
             if name.endswith("-0"):
                 pixels, frame = encoder_input(decode(path.read_bytes(), 10**6, ""), STUDENT)
                 assert np.array_equal(item.pixels.numpy(), pixels)
-                assert tuple(item.valid.tolist()) == frame.resized
+                assert tuple(item.valid.tolist()) == frame.valid
             else:
                 assert item.valid.tolist() == [SIDE, SIDE]
     assert len(seen) == 2 * len(views)

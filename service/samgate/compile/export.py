@@ -7,10 +7,9 @@ kept by content.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import io
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +25,7 @@ from samgate.compile.external import LARGE, write_external
 from samgate.errors import CompileError, WeightsError
 from samgate.variants.graphs import GraphName, GraphSpec, TensorSpec, graph_specs
 from samgate.variants.spec import VariantSpec
+from samgate.weights.formats import resolve
 
 OPSET = 20
 """The first with Gelu as one operator; it has LayerNormalization, too."""
@@ -33,13 +33,6 @@ OPSET = 20
 _NAMES_SHOWN = 5
 _EXAMPLE_SIZES = {"N": 2, "I": 2, "P": 3, "K": 4, "U": 2, "S": 5}
 """Of dynamic axes while a graph is traced: each another, where they could be mistaken for each other."""
-
-
-def resolve(reference: str) -> Callable[..., Any]:
-    """The function that ``module:function`` names, as specs spell it."""
-    module, _, function = reference.partition(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
-    return found
 
 
 def load_network(spec: VariantSpec, state_dict: Mapping[str, Tensor | NDArray[Any]]) -> Any:

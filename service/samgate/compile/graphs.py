@@ -66,7 +66,7 @@ def graphs_key(spec: VariantSpec, weights_sha256: str) -> str:
     digest = hashlib.sha256(weights_sha256.encode())
     sizes = (spec.input_size, spec.prompt_size, spec.embedding_shape, spec.low_res_size)
     tokens = (spec.single_mask_token, spec.multimask_tokens, spec.best_of)
-    network = (spec.network, spec.graph_module, spec.graphs, sorted(spec.architecture.items()))
+    network = (spec.network, spec.graph_module, spec.graphs, spec.padding_point, sorted(spec.architecture.items()))
     digest.update(repr((network, sizes, tokens, spec.pixel_mean, spec.pixel_std)).encode())
     sources = (_PACKAGE / name for name in ("compile/export.py", "variants/graphs.py", "variants/merging.py"))
     for source in (*sorted((_PACKAGE / "variants" / "nets").glob("*.py")), *sources):

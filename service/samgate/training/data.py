@@ -78,7 +78,7 @@ class Views(Dataset[Item]):
             crop = np.random.default_rng((recipe.seed, view, int.from_bytes(digest.digest()[:8], "big")))
         if view == 0:
             pixels, frame = encoder_input(image, self.spec)
-            valid = frame.resized
+            valid = frame.valid
         else:
             side = self.spec.input_size
             pixels, valid = random_crop(image, side, recipe.scale, crop), (side, side)
