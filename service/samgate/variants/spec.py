@@ -247,8 +247,8 @@ class VariantSpec:
     accept_licence: bool = False
     """Whether who pulls the weights has to accept the licence."""
     reader: str = ""
-    """``module:function`` that makes upstream's state dict, tensors or arrays by name, of files of another layout: it gets
-    their paths by name. Nothing where the file is the state dict."""
+    """``module:function`` that makes upstream's state dict of files of another layout: tensors or arrays by name, of
+    paths by name. Nothing where the file is the state dict."""
     graph_module: str = "samgate.variants.nets.sam:graph_module"
     """``module:function`` that makes the torch module of a graph: (spec, network, the graph's name) → module."""
     graphs: tuple[GraphName, ...] = GRAPHS
