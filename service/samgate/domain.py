@@ -49,8 +49,8 @@ class Frame:
     """Where an image lies in the encoder's square input. Sizes are (height, width) in pixels.
 
     ``original`` is the image's size, ``resized`` the part of the ``side`` × ``side`` input that it fills, from the
-    top left corner; the rest is padding. Prompts are in another frame: the same padded square, but ``prompt_side``
-    pixels wide, whatever the encoder's side. Low-res masks cover this square, too.
+    top left corner or from ``offset`` (rows, columns) on; the rest is padding. Prompts are in another frame: the same
+    padded square, but ``prompt_side`` pixels wide, whatever the encoder's side. Low-res masks cover this square, too.
     """
 
     original: tuple[int, int]
@@ -63,6 +63,7 @@ class Frame:
     """How logits of masks are brought from there to the image."""
     fed: tuple[int, int] | None = None
     """See ``valid``, where that isn't ``resized``."""
+    offset: tuple[int, int] = (0, 0)
 
     @property
     def valid(self) -> tuple[int, int]:
@@ -70,12 +71,18 @@ class Frame:
         the ``side`` that all else goes by."""
         return self.fed or self.resized
 
-    def cut(self, size: int) -> tuple[int, int]:
-        """Of ``size`` × ``size`` low-res logits the (rows, columns) on the image, of whole ones: as many as the image
+    def cut(self, size: int) -> tuple[slice, slice]:
+        """Of ``size`` × ``size`` low-res logits the rows and columns on the image, whole ones: as many as the image
         itself has of a square around it where it keeps its shape."""
+        if self.offset != (0, 0):
+            # Upstream's steps: in floats, by the image's own sides, and cut to whole numbers at both ends.
+            scale = size / max(self.original)
+            pads = ((size - side * scale) / 2 for side in self.original)
+            rows, columns = (slice(int(pad), max(int(pad) + 1, int(size - pad))) for pad in pads)
+            return rows, columns
         sides, whole = (self.resized, self.side) if self.scale is None else (self.original, max(self.original))
-        height, width = (max(1, int(size * side / whole)) for side in sides)
-        return height, width
+        rows, columns = (slice(0, max(1, int(size * side / whole))) for side in sides)
+        return rows, columns
 
     def to_prompt(self, coords: FloatArray) -> FloatArray:
         """Coordinates ``[..., 2]`` (x, y) in image pixels → pixels of the prompt frame.
@@ -83,9 +90,20 @@ class Frame:
         Upstream's ``apply_coords`` where both frames are one. Where they aren't, a coordinate still lands on the pixel
         that it is meant for: the scale is that of ``resized``, whose rounding moved the pixels.
         """
+        scale, start = self._axes()
+        return np.asarray(coords * scale + start, dtype=np.float32)
+
+    def from_prompt(self, coords: FloatArray) -> FloatArray:
+        """The inverse of :meth:`to_prompt`."""
+        scale, start = self._axes()
+        return np.asarray((coords - start) / scale, dtype=np.float32)
+
+    def _axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Of x and y, the prompt frame's pixels to one of the image, and where the image begins."""
         axes = [self.resized[1] / self.original[1], self.resized[0] / self.original[0]]
+        unit = self.prompt_side / self.side
         scale = np.array(axes if self.scale is None else [self.scale] * 2, dtype=np.float64)
-        return np.asarray(coords * (scale * (self.prompt_side / self.side)), dtype=np.float32)
+        return scale * unit, np.array(self.offset[::-1], dtype=np.float64) * unit
 
 
 @dataclass(frozen=True, slots=True)

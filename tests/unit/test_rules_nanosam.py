@@ -37,7 +37,9 @@ def digest(sizes: list[tuple[int, int]]) -> str:
 def test_images_of_every_size_are_resized_and_cut_where_upstream_does(golden: Golden) -> None:
     frames = [frame_of(height, width, SPEC) for height, width in EVERY]
     assert digest([frame.resized for frame in frames[::7]]) == str(golden["every/resized"])
-    assert digest([frame.cut(256) for frame in frames]) == str(golden["every/cuts"])
+    assert digest([(rows.stop, columns.stop) for rows, columns in (frame.cut(256) for frame in frames)]) == str(
+        golden["every/cuts"]
+    )
 
 
 @pytest.mark.parametrize(("height", "width"), keys())

@@ -1,4 +1,4 @@
-"""An image → a detector's square input, and boxes back."""
+"""An image in the middle of a square, as detectors want it, and boxes back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samgate.domain import FloatArray, UInt8Array
-from samgate.variants.detectors import DetectorSpec
+from samgate.variants.detectors import DetectorSpec, Letterbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,21 @@ class Letterboxed:
 
 
 def letterbox_of(height: int, width: int, spec: DetectorSpec) -> Letterboxed:
-    """Where an image of ``height`` × ``width`` pixels lies in the input of ``spec``, whose size is known.
+    """Where an image of ``height`` × ``width`` pixels lies in the input of ``spec``, whose size is known."""
+    return place_in(height, width, spec.input_size, spec.letterbox)
+
+
+def detector_input(image: UInt8Array, spec: DetectorSpec) -> tuple[UInt8Array, Letterboxed]:
+    """``image`` uint8 ``[H, W, 3]`` RGB → uint8 ``[S, S, 3]`` RGB, and where it lies in there."""
+    return letterboxed(image, spec.input_size, spec.letterbox)
+
+
+def place_in(height: int, width: int, side: int, rule: Letterbox) -> Letterboxed:
+    """Where an image of ``height`` × ``width`` pixels lies in a square of ``side`` pixels.
 
     Sizes are those of ultralytics' ``LetterBox`` and of YOLOX's ``preproc``, but for sides that would get no pixel at
     all: they get one.
     """
-    side, rule = spec.input_size, spec.letterbox
     scale = min(side / height, side / width)
     sizes = [round(length * scale) if rule.rounded else int(length * scale) for length in (height, width)]
     # Cutting may lose a pixel of the long side to the last digit of the scale.
@@ -60,13 +69,13 @@ def letterbox_of(height: int, width: int, spec: DetectorSpec) -> Letterboxed:
     return Letterboxed((height, width), resized, offset, side)
 
 
-def detector_input(image: UInt8Array, spec: DetectorSpec) -> tuple[UInt8Array, Letterboxed]:
-    """``image`` uint8 ``[H, W, 3]`` RGB → uint8 ``[S, S, 3]`` RGB, and where it lies in there.
+def letterboxed(image: UInt8Array, side: int, rule: Letterbox) -> tuple[UInt8Array, Letterboxed]:
+    """``image`` uint8 ``[H, W, 3]`` in a square of ``side`` pixels, and where it lies in there.
 
     OpenCV's bilinear resize, as upstream's; like there, an image that is made smaller isn't smoothed first.
     """
-    place = letterbox_of(image.shape[0], image.shape[1], spec)
+    place = place_in(image.shape[0], image.shape[1], side, rule)
     (height, width), (top, left) = place.resized, place.offset
-    square = np.full((place.side, place.side, 3), spec.letterbox.grey, dtype=np.uint8)
+    square = np.full((side, side, 3), rule.grey, dtype=np.uint8)
     square[top : top + height, left : left + width] = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     return square, place

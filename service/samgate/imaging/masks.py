@@ -93,11 +93,13 @@ def _window(hot: BoolArray, frame: Frame) -> Window | None:
         if not lines.size:
             return None
         resized, original = frame.resized[1 - axis], frame.original[1 - axis]
-        step, scale = frame.side / low, original / resized
+        step, scale, start = frame.side / low, original / resized, 0
         if frame.sampling is MaskSampling.DIRECT:
-            scale = original / (frame.cut(low)[1 - axis] * step)
-        first = int(((lines[0] - 1) * step - 1) * scale) - 1
-        last = int(((lines[-1] + 2) * step + 1) * scale) + 2
+            cut = frame.cut(low)[1 - axis]
+            start = cut.start
+            scale = original / ((cut.stop - start) * step)
+        first = int(((lines[0] - start - 1) * step - 1) * scale) - 1
+        last = int(((lines[-1] - start + 2) * step + 1) * scale) + 2
         spans.append((min(max(first, 0), original), min(last, original)))
     (y0, y1), (x0, x1) = spans
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
@@ -128,10 +130,11 @@ def _direct_logits(low_res: FloatArray, frame: Frame, window: Window) -> FloatAr
     """The same without the encoder's input between."""
     x0, y0, x1, y1 = window
     height, width = frame.original
-    rows, columns = frame.cut(low_res.shape[0])
     cubic = frame.sampling is MaskSampling.DIRECT_CUBIC
     whole = cv2.resize(
-        low_res[:rows, :columns], (width, height), interpolation=cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
+        low_res[frame.cut(low_res.shape[0])],
+        (width, height),
+        interpolation=cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR,
     )
     return np.asarray(whole[y0:y1, x0:x1], dtype=np.float32)
 

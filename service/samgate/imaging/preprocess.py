@@ -7,12 +7,14 @@ import numpy as np
 from PIL import Image
 
 from samgate.domain import Frame, UInt8Array
+from samgate.imaging.letterbox import letterboxed, place_in
+from samgate.variants.detectors import ULTRALYTICS
 from samgate.variants.spec import ResizeRule, VariantSpec
 
 
 def frame_of(height: int, width: int, spec: VariantSpec) -> Frame:
     """Where an image of ``height`` × ``width`` pixels lies in the input of ``spec``'s encoder."""
-    side, scale, fed = spec.input_size, None, None
+    side, scale, fed, offset = spec.input_size, None, None, (0, 0)
     match spec.resize:
         case ResizeRule.LONGEST_SIDE:
             resized = longest_side(height, width, side)
@@ -26,7 +28,10 @@ def frame_of(height: int, width: int, spec: VariantSpec) -> Frame:
             resized = longest_side(height, width, side)
         case ResizeRule.SQUASH | ResizeRule.SQUASH_ROUGH:
             resized = side, side
-    return Frame((height, width), resized, side, spec.prompt_size, scale, spec.mask_sampling, fed)
+        case ResizeRule.LETTERBOX:
+            place = place_in(height, width, side, ULTRALYTICS)
+            resized, offset = place.resized, place.offset
+    return Frame((height, width), resized, side, spec.prompt_size, scale, spec.mask_sampling, fed, offset)
 
 
 def longest_side(height: int, width: int, side: int) -> tuple[int, int]:
@@ -47,6 +52,8 @@ def encoder_input(image: UInt8Array, spec: VariantSpec) -> tuple[UInt8Array, Fra
     grey level, a third of one in the mean.
     """
     frame = frame_of(image.shape[0], image.shape[1], spec)
+    if spec.resize is ResizeRule.LETTERBOX:
+        return letterboxed(image, spec.input_size, ULTRALYTICS)[0], frame
     (height, width), side = frame.valid, spec.input_size
     if spec.resize is ResizeRule.SQUASH_ROUGH:
         # Of 8 bits OpenCV interpolates in whole numbers, a quarter of a grey level off and an eighth too dark.

@@ -29,7 +29,9 @@ def logits_at(low_res: FloatArray, frame: Frame, rows: Positions, columns: Posit
 def _taps(size: int, frame: Frame, axis: int, at: Positions) -> tuple[Positions, FloatArray]:
     """Four low-res lines of ``size`` along ``axis`` and their weights, both ``[n, 4]``, for the image's ``at``."""
     if frame.sampling is not MaskSampling.VIA_INPUT:
-        near, far, share = _neighbours(frame.cut(size)[axis], frame.original[axis], at)
+        cut = frame.cut(size)[axis]
+        near, far, share = _neighbours(cut.stop - cut.start, frame.original[axis], at)
+        near, far = near + cut.start, far + cut.start
         nothing = np.zeros_like(share)
         return np.stack((near, far, near, far), axis=1), np.stack((1 - share, share, nothing, nothing), axis=1)
     near, far, share = _neighbours(frame.resized[axis], frame.original[axis], at)

@@ -31,6 +31,7 @@ from samgate.profiles.fit import Origin, fit_line
 from samgate.profiles.pictures import grid, jpeg, picture
 from samgate.scheduling.profile import Line, OperatingPoint
 from samgate.serving.prompting import point_group
+from samgate.variants.detections import detections_in
 from samgate.variants.graphs import EVERYTHING_BLOCKS
 from samgate.variants.spec import VariantSpec
 
@@ -227,6 +228,15 @@ def _decode(spec: VariantSpec, engine: Engine, embedding: FloatArray, points: Fl
 
 
 def _survivors(spec: VariantSpec, engine: Engine, embedding: FloatArray, points: FloatArray, frame: Frame) -> Call:
+    if spec.finds_everything:
+
+        async def call() -> None:
+            found = detections_in(embedding)
+            found.logits(
+                np.arange(len(points)) % max(1, len(found.confidences)) if len(found.confidences) else slice(0)
+            )
+
+        return call
     prompts, choose = point_group(points, frame, spec), as_on_photographs(spec)
     return lambda: engine.survivors(embedding, prompts, choose, math.inf)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 
@@ -83,6 +84,10 @@ class GridSampler:
             points = state.points[state.taken : state.taken + limit]
             state.taken += len(points)
         return Chunk(crop, points) if len(points) else None
+
+    def known(self, chunk: Chunk) -> Callable[[], Survivors] | None:  # noqa: ARG002
+        """Nothing is."""
+        return None
 
     def choose(self, chunk: Chunk, ious: FloatArray, coarse: FloatArray) -> Chosen:
         """See :meth:`Sampler.choose`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from threading import Lock
 
 import numpy as np
@@ -83,6 +84,10 @@ class ObjectAwareSampler:
             self._starts[chunk] = self._taken
             self._taken += len(boxes)
         return chunk
+
+    def known(self, chunk: Chunk) -> Callable[[], Survivors] | None:  # noqa: ARG002
+        """Nothing is."""
+        return None
 
     def choose(self, chunk: Chunk, ious: FloatArray, coarse: FloatArray) -> Chosen:
         """The one mask of every box."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -79,6 +80,9 @@ class Sampler(Protocol):
     def next(self, crop: Crop, limit: int) -> Chunk | None:
         """At most ``limit`` prompts that are known and weren't handed out before; None when there are none, which
         further masks may change. Raises KeyError for a crop that isn't open."""
+
+    def known(self, chunk: Chunk) -> Callable[[], Survivors] | None:
+        """What makes the masks of ``chunk`` without a decoder, on any thread; None where the decoder has to."""
 
     def choose(self, chunk: Chunk, ious: FloatArray, coarse: FloatArray) -> Chosen:
         """Which masks of ``chunk`` to make: see :data:`~samgate.domain.Choose`. Any thread may ask."""

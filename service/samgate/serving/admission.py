@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,11 +19,13 @@ from samgate.segevery.sampler import Chunk
 from samgate.serving.dispatch import Dispatcher
 from samgate.serving.images import Images, Source
 from samgate.serving.models import DecodeWork, Model, SurviveWork
-from samgate.serving.prompting import PromptGroup, box_group, point_group, unsupported
+from samgate.serving.prompting import PromptGroup, box_group, point_group
 from samgate.serving.requests import Trace, Wish
 from samgate.sessions import Embedding
 from samgate.variants import get_variant
 from samgate.variants.spec import VariantSpec
+
+Refuse = Callable[[VariantSpec], InvalidArgument | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +121,13 @@ class Door:
 
     @asynccontextmanager
     async def admitted(
-        self, source: Source, wish: Wish, demand: Demand, prompts: Sequence[Prompt] = ()
+        self, source: Source, wish: Wish, demand: Demand, refuse: Refuse = lambda spec: None
     ) -> AsyncIterator[Admitted]:
-        """The request inside the block, whose normal end is that of the answer; ``prompts`` are those that not every
-        system takes.
+        """The request inside the block, whose normal end is that of the answer; ``refuse`` says what is the matter with
+        it for a system that can't answer it.
 
         Raises NotFound for an unknown variant, NotInstalled for one that isn't served here, InvalidArgument for one
-        that didn't make the handle or doesn't take ``prompts``, and what :meth:`Dispatcher.admitted` raises.
+        that didn't make the handle or is refused, and what :meth:`Dispatcher.admitted` raises.
         """
         points = self.points(wish.variant)
         if source.digest is None:
@@ -135,7 +137,7 @@ class Door:
             if made_by not in self._models:
                 raise NotFound(f"image.handle: its maker {made_by!r} is not served here: send the image")
             points = frozenset({made_by})
-        points = self._able(points, prompts)
+        points = self._able(points, refuse)
         request = Request(
             arrival=wish.arrival,
             deadline=wish.deadline,
@@ -180,13 +182,11 @@ class Door:
             raise NotInstalled(not_served(get_variant(name), precision))
         return self._names[variant]
 
-    def _able(self, points: frozenset[str] | None, prompts: Sequence[Prompt]) -> frozenset[str] | None:
-        """Those of ``points`` that take ``prompts``. Raises InvalidArgument, in the words of the one that is preferred,
+    def _able(self, points: frozenset[str] | None, refuse: Refuse) -> frozenset[str] | None:
+        """Those of ``points`` that aren't refused. Raises InvalidArgument, in the words of the one that is preferred,
         when none does."""
         problems = {
-            name: unsupported(prompts, model.spec)
-            for name, model in self._models.items()
-            if points is None or name in points
+            name: refuse(model.spec) for name, model in self._models.items() if points is None or name in points
         }
         found = [problem for problem in problems.values() if problem is not None]
         if not found:

@@ -134,7 +134,7 @@ async def run_everything(
                 features = embedding.values[: admitted.model.spec.features]
                 opened = partial(sampler.open_crop, crop, embedding.frame, features)
                 await horizon.within(work(opened, "masks"))
-                async with aclosing(_decoded(sampler, crop, embedding, admitted, horizon)) as chunks:
+                async with aclosing(_decoded(sampler, crop, embedding, admitted, horizon, work)) as chunks:
                     async for chunk, survivors in chunks:
                         await horizon.within(work(partial(sampler.add, chunk, survivors), "masks"))
                         trace.prompts = sampler.prompts_done
@@ -182,7 +182,7 @@ async def _boxes(
 ) -> FloatArray | None:
     """What ``detect`` finds, if the strategy wants it; None where there is no time for it and masks can do without."""
     strategy = call.spec
-    if detect is None or pixels is None or strategy.boxes is Boxes.NONE:
+    if detect is None or pixels is None or strategy.boxes is Boxes.NONE or admitted.model.spec.finds_everything:
         return None
     prompts = strategy.prompts(call.parameters, (admitted.trace.size[1], admitted.trace.size[0]))
     left_s = horizon.ends - time.monotonic()
@@ -206,7 +206,7 @@ async def _embed_crop(pixels: UInt8Array, crop: Crop, admitted: Admitted, work: 
 
 
 async def _decoded(
-    sampler: Sampler, crop: Crop, embedding: Embedding, admitted: Admitted, horizon: Horizon
+    sampler: Sampler, crop: Crop, embedding: Embedding, admitted: Admitted, horizon: Horizon, work: Worker
 ) -> AsyncGenerator[tuple[Chunk, Survivors], None]:
     """Each chunk of ``crop`` with what survives of it; the next is under way while the caller looks at one.
 
@@ -214,8 +214,11 @@ async def _decoded(
     """
 
     async def decode(chunk: Chunk) -> tuple[Chunk, Survivors]:
-        started = time.monotonic()
-        survivors = await admitted.survivors(embedding, chunk, partial(sampler.choose, chunk))
+        started, making = time.monotonic(), sampler.known(chunk)
+        if making is not None:
+            survivors = await work(making, "masks")
+        else:
+            survivors = await admitted.survivors(embedding, chunk, partial(sampler.choose, chunk))
         horizon.decoded(time.monotonic() - started)
         return chunk, survivors
 

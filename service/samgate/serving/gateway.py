@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from samgate import tracing
@@ -18,14 +19,14 @@ from samgate.scheduling.core import Options, Scheduler
 from samgate.scheduling.device import Batch
 from samgate.scheduling.policy import POLICIES
 from samgate.scheduling.profile import DeviceProfile
-from samgate.segevery.strategies import Boxes
+from samgate.segevery.strategies import Boxes, inapplicable
 from samgate.serving.admission import Admitted, Demand, Door, bulk, prompt_kind
 from samgate.serving.answers import AnswerSize, answer_prompt, check_prompts_inside
 from samgate.serving.dispatch import Dispatcher, Watch
 from samgate.serving.everything import NO_DETECTOR, Detect, EverythingCall, EverythingEvent, demand_of, run_everything
 from samgate.serving.images import Images
 from samgate.serving.models import Model
-from samgate.serving.prompting import PromptGroup, group_prompts
+from samgate.serving.prompting import PromptGroup, group_prompts, unsupported
 from samgate.serving.requests import AnsweredMask, Handle, Image, SegmentCall, Trace, Wish
 from samgate.sessions import Embedding, EmbeddingCache
 
@@ -66,7 +67,7 @@ class Gateway:
         source = await self.images.look_at(call.image, self.models.values())
         check_prompts_inside(call.prompts, source.size)
         demand = Demand(prompt_kind(call.prompts), len(call.prompts))
-        async with self._door.admitted(source, call.wish, demand, call.prompts) as admitted:
+        async with self._door.admitted(source, call.wish, demand, partial(unsupported, call.prompts)) as admitted:
             embedding = await admitted.embed()
             answer = AnswerSize(self.settings.limits.max_message_bytes)
             groups = group_prompts(call.prompts, embedding.frame, admitted.model.spec, admitted.chunk)
@@ -104,7 +105,8 @@ class Gateway:
                 raise InvalidArgument("image.handle", "has no pixels to find objects in; send the image")
         self._door.points(call.wish.variant)
         source = await self.images.look_at(call.image, self.models.values())
-        async with self._door.admitted(source, bulk(call.wish), demand_of(call, source.size)) as admitted:
+        demand, refuse = demand_of(call, source.size), partial(inapplicable, call.strategy)
+        async with self._door.admitted(source, bulk(call.wish), demand, refuse) as admitted:
             async for event in run_everything(call, admitted, self._executor, self._detect):
                 yield event
 

@@ -58,6 +58,9 @@ class Letterbox:
     grey: int = 114
 
 
+ULTRALYTICS = Letterbox(centred=True, rounded=True)
+
+
 @dataclass(frozen=True, slots=True)
 class DetectorSpec:
     """One detector.
@@ -143,7 +146,7 @@ DETECTORS: dict[str, DetectorSpec] = {
             licence="AGPL-3.0",
             licence_note="unless you have another from Ultralytics; the AGPL covers what is served over a network, too",
             head=_YOLOV8,
-            letterbox=Letterbox(centred=True, rounded=True),
+            letterbox=ULTRALYTICS,
             channels="RGB",
             divisor=255.0,
         ),

@@ -33,6 +33,9 @@ class ResizeRule(StrEnum):
     """SAM 2's: both sides to ``input_size`` whatever the shape, antialiased bilinear; no padding."""
     SQUASH_ROUGH = "squash_rough"
     """EfficientSAM's: the same without antialiasing."""
+    LETTERBOX = "letterbox"
+    """YOLO's, and FastSAM's: long side to ``input_size``, the short one rounded to whole pixels, bilinear without
+    antialiasing; grey on both sides of it."""
 
 
 class PaddingPoint(StrEnum):
@@ -287,6 +290,9 @@ class VariantSpec:
     """What low-res logits are clamped to on either side of 0 when they are handed out; masks are made of them as they
     are."""
     mask_sampling: MaskSampling = MaskSampling.VIA_INPUT
+    finds_everything: bool = False
+    """Whether the embedding has all masks of the image (:mod:`samgate.variants.detections`), so that SegEvery needs no
+    prompts: strategies that do without a detector of their own, and without masks so far, answer these."""
     rounds: bool = False
     """Whether the network itself rounds activations to steps, so that runtimes which differ in f32's last digit, as all
     do, differ by steps in the end."""
