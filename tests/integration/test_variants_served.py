@@ -20,6 +20,7 @@ from samgate.config import EngineSettings, Settings
 from samgate.domain import Prompt
 from samgate.errors import InvalidArgument
 from samgate.imaging.preprocess import encoder_input
+from samgate.segevery.strategies import Strategy, inapplicable
 from samgate.serving.prompting import group_prompts
 from samgate.variants import get_variant
 from samgate.variants.spec import GraphName, VariantSpec
@@ -123,6 +124,10 @@ def test_every_strategy_finds_masks(engine: str, name: str, strategy: str, reque
     timeout_s = 30 if strategy == "auto" else 300
     options: EverythingOptions = {"pred_iou_thresh": 0, "stability_score_thresh": 0, "box_nms_thresh": 1}
     options |= {"spacing": 32} if strategy == "aop" else {"points_per_side": 4}
+    if inapplicable(Strategy(strategy), get_variant(name)):
+        with pytest.raises(InvalidArgument, match="strategy: is"):
+            client.everything(IMAGE, strategy=strategy, variant=name, timeout_s=timeout_s, **options)
+        return
     answer = client.everything(IMAGE, strategy=strategy, variant=name, timeout_s=timeout_s, **options)
     assert answer.info.variant.partition(":")[0] == name
     assert answer.masks

@@ -117,7 +117,7 @@ def _origins(spec: VariantSpec) -> Sequence[str]:
         _percent(spec.accuracy.box_miou),
         _percent(spec.accuracy.point_miou),
         _prompts(spec),
-        "in parts" if "attend" in spec.graphs else "whole masks" if "decoder" in spec.graphs else "of itself",
+        "of itself" if spec.finds_everything else "in parts" if "attend" in spec.graphs else "whole masks",
         "<br>".join(_sources(spec)),
     )
 

@@ -71,7 +71,8 @@ def test_the_image_embedding_is_upstreams(network: Network) -> None:
 
 def test_masks_and_predicted_ious_are_upstreams(network: Network) -> None:
     spec = network.spec
-    if "decoder" not in spec.graphs or _is_known(network):
+    # Where prompts choose among masks that are there, upstream's functions say which: test_rules_fastsam.py.
+    if "decoder" not in spec.graphs or spec.finds_everything or _is_known(network):
         return
     for case in cases_of(spec):
         masks, ious = network.run(case)

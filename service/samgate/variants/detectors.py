@@ -12,6 +12,7 @@ from typing import Literal
 
 from samgate.errors import NotFound
 from samgate.variants.graphs import GraphSpec, TensorSpec
+from samgate.variants.islands import RESIZE
 from samgate.variants.spec import Island, UrlSource
 
 STRIDES = (8, 16, 32)
@@ -27,7 +28,7 @@ ISLANDS = (
         names="^samgate/",
         reason="fp16 has steps of half a pixel from 512 on",
     ),
-    Island(name="resize", operators=("Resize",), reason="ONNX has its scales in f32 alone"),
+    RESIZE,
 )
 """What stays in f32 in detectors of low arithmetic."""
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from samgate.domain import MaskSampling
 from samgate.variants.detections import channels
 from samgate.variants.gates import LOW_FLOAT, SAME
+from samgate.variants.islands import RESIZE
 from samgate.variants.spec import (
     Island,
     ManualSource,
@@ -65,8 +66,8 @@ S = VariantSpec(
     shapes=Shapes(
         # The masks of all detections of an image take 80 MB while one is chosen.
         decoder=(
-            {"I": ShapeRange(1, 1, 4), "P": ShapeRange(1, 1, 8), "K": ShapeRange(1, 2, 16)},
-            {"I": ShapeRange(1, 1, 1), "P": ShapeRange(1, 16, 64), "K": ShapeRange(1, 2, 130)},
+            {"I": ShapeRange(1, 1, 4), "P": ShapeRange(1, 1, 4), "K": ShapeRange(1, 2, 16)},
+            {"I": ShapeRange(1, 1, 1), "P": ShapeRange(1, 8, 16), "K": ShapeRange(1, 2, 130)},
         ),
     ),
     # OpenVINO would run all of a graph in bf16, where pixels of boxes come in steps of 4.
@@ -88,6 +89,7 @@ S = VariantSpec(
             reason="boxes in pixels, of which fp16 has steps of a half from 512 on, where an IoU of 0.9 says what is a "
             "duplicate; and the order of scores",
         ),
+        RESIZE,
         Island(
             name="pixels",
             operators=("Div",),

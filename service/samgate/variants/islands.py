@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from samgate.variants.spec import Island
 
+RESIZE = Island(name="resize", operators=("Resize",), reason="ONNX has its scales in f32 alone")
 SAM_ISLANDS: tuple[Island, ...] = (
     Island(
         name="normalisation",

@@ -124,13 +124,14 @@ def _ask(spec: VariantSpec, url: str, until: float) -> Served:
     if len(precisions) != 1 or "" in precisions:
         told = ", ".join(sorted(precisions - {""})) or "none"
         raise CompileError(f"the models of {spec.name} on Triton {url} name not one precision plan, but {told}")
+    most_prompts = max(one["P"].largest for one in spec.shapes.decoder)
     instances = [sum(max(1, group.count) for group in there[graph].instance_group) or 1 for graph in _REQUIRED[:2]]
     return Served(
         graphs=frozenset(there),
         precision=precisions.pop(),
         max_images=there["encoder"].max_batch_size or max(one["N"].largest for one in spec.shapes.encoder),
         best_images=_number(there["encoder"], "best_batch", ENCODE_BATCH),
-        best_prompts=_number(there["decoder"], "best_prompts", DECODE_PROMPTS),
+        best_prompts=min(_number(there["decoder"], "best_prompts", DECODE_PROMPTS), most_prompts),
         instances=min(instances),
     )
 

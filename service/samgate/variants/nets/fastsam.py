@@ -30,6 +30,7 @@ _WHOLE = 0.9
 """IoU with the whole input above which a box is the whole."""
 _UNITED = 32
 """Detections that a prompt of points is made of: of those that hold one of them the largest."""
+_HALVES = (16, 8, 4, 2, 1)
 _FAR = 1000.0
 
 
@@ -234,12 +235,14 @@ class FastSamDecoderGraph(nn.Module):
         counts = (sizes > 0).to(torch.float32)
         put = counts * (puts.gather(2, chosen) > takes.gather(2, chosen)).to(torch.float32)
         take = counts * (1 - put)
-        floor, ceiling = (_FAR * (1 - one)[..., None, None] for one in (put, take))
-        rows = self._rows(table, chosen)
-        united = torch.full_like(floor[:, :, :1], NOTHING)
-        for one in (slice(index, index + 1) for index in range(_UNITED)):
-            mask = self._masks(flat, rows[:, :, one])
-            united = torch.minimum(torch.maximum(united, mask - floor[:, :, one]), ceiling[:, :, one] - mask)
+        masks = self._masks(flat, self._rows(table, chosen))
+        # What is there, x, becomes min(max(x, low), high) with every mask; two of these one after the other are one.
+        low, high = masks - _FAR * (1 - put)[..., None, None], _FAR * (1 - take)[..., None, None] - masks
+        for half in _HALVES:
+            low_2, high_2 = low[:, :, half:], high[:, :, half:]
+            low, high = low[:, :, :half], torch.minimum(torch.maximum(high[:, :, :half], low_2), high_2)
+            low = torch.maximum(low, low_2)
+        united = torch.minimum(low.clamp(min=NOTHING), high)
         confidence = table[..., 4].unsqueeze(1) * (puts > takes).to(torch.float32)
         return united, confidence.amax(2, keepdim=True).clamp(0, 1)
 
