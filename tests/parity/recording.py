@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 
 from parity.cases import Case, cases_of, image, valid
 from parity.weights import FloatArray, draw_state
+from samgate.variants.detections import BLOCK, MOST, PROTOTYPES, ROW
 from samgate.variants.spec import VariantSpec
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
+NEAR = 1e-3
+"""Between numbers of one detection; boxes are in parts of the input, coefficients of order 1."""
 _VALUES = 1024
 """About so many are kept of each array."""
 
@@ -44,8 +47,11 @@ def record(upstream: Upstream, spec: VariantSpec) -> dict[str, NDArray[Any]]:
     shapes = upstream.shapes()
     upstream.load(draw_state(shapes))
     arrays: dict[str, NDArray[Any]] = {"state": np.array(json.dumps(shapes))}
-    arrays |= sampled("embedding", upstream.encode(image(spec), valid(spec)))
-    if "decoder" in spec.graphs:
+    embedding = upstream.encode(image(spec), valid(spec))
+    if spec.finds_everything:
+        embedding, arrays["detections"] = parted(embedding)
+    arrays |= sampled("embedding", embedding)
+    if "decoder" in spec.graphs and not spec.finds_everything:
         for case in cases_of(spec):
             answers = [upstream.decode(case, index) for index in range(case.images)]
             arrays |= sampled(f"{case.name}/masks", np.stack([masks for masks, _ in answers]))
@@ -76,6 +82,20 @@ def difference(name: str, ours: NDArray[Any], golden: Golden) -> float:
     if kept.shape != theirs.shape:
         raise AssertionError(f"{name}: {kept.size} numbers where upstream has {theirs.size}")
     return float(np.linalg.norm(kept - theirs) / np.linalg.norm(theirs))
+
+
+def parted(embedding: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Of an embedding with detections (:mod:`samgate.variants.detections`) the maps, and of each detection the box, the
+    confidence and three coefficients: ``[300, 8]``."""
+    maps, table = np.split(embedding[0], [PROTOTYPES * BLOCK**2])
+    return maps, np.ascontiguousarray(table.ravel()[: MOST * ROW].reshape(MOST, ROW)[:, :8])
+
+
+def strays(ours: FloatArray, theirs: FloatArray) -> float:
+    """The share of detections on either side that the other hasn't. Where confidences agree to f32's last digits, as
+    many do of a network whose weights were drawn, these digits decide which is first, and which is a duplicate."""
+    near = np.abs(ours[:, None] - theirs).max(2) <= NEAR
+    return float(max(1 - near.any(axis).mean() for axis in (0, 1)))
 
 
 def outputs(golden: Golden) -> Iterator[str]:

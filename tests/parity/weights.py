@@ -45,6 +45,9 @@ def _bits(name: str, shape: tuple[int, ...]) -> NDArray[np.uint64]:
 def _tensor(name: str, shape: tuple[int, ...]) -> NDArray[Any]:
     if name.endswith("num_batches_tracked"):
         return np.zeros(shape, np.int64)
+    if name.endswith("dfl.conv.weight"):
+        # The values of bins, which are no weights: boxes of others would have no size.
+        return np.arange(math.prod(shape), dtype=np.float32).reshape(shape)
     values = draw(name, shape)
     if name.endswith("_interval"):
         return np.abs(values) * np.float32(0.01) + np.float32(0.02)

@@ -93,7 +93,7 @@ class Distinct(nn.Module):
         )
         inner, area = across.clamp(min=0) * down.clamp(min=0), (x1 - x0) * (y1 - y0)
         alike = inner > DUPLICATE * (area.unsqueeze(2) + area.unsqueeze(1) - inner)
-        drops = alike.to(torch.float32) * (self.ranks.unsqueeze(1) > self.ranks).to(torch.float32)
+        drops = (alike & (inner > 0)).to(torch.float32) * (self.ranks.unsqueeze(1) > self.ranks).to(torch.float32)
         keep = live
         for _ in range(_ROUNDS):
             keep = live * (keep.unsqueeze(1) @ drops < 0.5).to(torch.float32).reshape(-1, self.count)
