@@ -9,6 +9,9 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+_LOW_RES = 256
+"""Side of low-res masks."""
+
 UInt8Array = NDArray[np.uint8]
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int32]
@@ -63,7 +66,9 @@ class Frame:
     """How logits of masks are brought from there to the image."""
     fed: tuple[int, int] | None = None
     """See ``valid``, where that isn't ``resized``."""
-    offset: tuple[int, int] = (0, 0)
+    offset: tuple[int, int] | None = None
+    """Of the image, where that isn't in the top left corner. Prompts go by :meth:`cut` then: a mask is on the pixels of
+    the image that it is drawn on, not a part of a low-res pixel beside them."""
 
     @property
     def valid(self) -> tuple[int, int]:
@@ -74,10 +79,10 @@ class Frame:
     def cut(self, size: int) -> tuple[slice, slice]:
         """Of ``size`` × ``size`` low-res logits the rows and columns on the image, whole ones: as many as the image
         itself has of a square around it where it keeps its shape."""
-        if self.offset != (0, 0):
-            # Upstream's steps: in floats, by the image's own sides, and cut to whole numbers at both ends.
-            scale = size / max(self.original)
-            pads = ((size - side * scale) / 2 for side in self.original)
+        if self.offset is not None:
+            # FastSAM's: cut to whole numbers at both ends. Upstream takes the image's sides before they are rounded,
+            # which an encoder isn't told, and once in a while comes to another pixel.
+            pads = ((size - side * size / self.side) / 2 for side in self.resized)
             rows, columns = (slice(int(pad), max(int(pad) + 1, int(size - pad))) for pad in pads)
             return rows, columns
         sides, whole = (self.resized, self.side) if self.scale is None else (self.original, max(self.original))
@@ -100,10 +105,13 @@ class Frame:
 
     def _axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Of x and y, the prompt frame's pixels to one of the image, and where the image begins."""
+        if self.offset is not None:
+            cuts, unit = self.cut(_LOW_RES)[::-1], self.prompt_side / _LOW_RES
+            scales = [(cut.stop - cut.start) / side for cut, side in zip(cuts, self.original[::-1], strict=True)]
+            return np.array(scales) * unit, np.array([cut.start for cut in cuts]) * unit
         axes = [self.resized[1] / self.original[1], self.resized[0] / self.original[0]]
-        unit = self.prompt_side / self.side
         scale = np.array(axes if self.scale is None else [self.scale] * 2, dtype=np.float64)
-        return scale * unit, np.array(self.offset[::-1], dtype=np.float64) * unit
+        return scale * (self.prompt_side / self.side), np.zeros(2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,8 @@ def test_a_letterboxed_image_has_grey_on_both_sides_and_coordinates_come_back() 
     assert (square[:170] == 114).all()
     assert (square[170 + 683 :] == 114).all()
     points = np.array([[0, 0], [640, 427], [100, 33]], np.float32)
-    assert frame.to_prompt(points)[1].tolist() == [1024, 170 + 683]
+    assert frame.cut(SIDE) == (slice(42, 213), slice(0, 256))
+    assert frame.to_prompt(points)[1].tolist() == [1024, 4 * 213]
     assert np.allclose(frame.from_prompt(frame.to_prompt(points)), points, atol=1e-3)
 
 
@@ -141,7 +142,7 @@ def greedy(boxes: np.ndarray) -> list[int]:
 @pytest.mark.parametrize("jitter", [0.01, 0.02, 0.04])
 def test_duplicates_are_those_of_greedy_suppression(jitter: float) -> None:
     random = np.random.default_rng(7)
-    distinct = Distinct(SPEC.input_size)
+    distinct = Distinct(SPEC.input_size, SPEC.low_res_size)
     centres = random.uniform(100, 900, (40, 2))
     sizes = random.uniform(30, 300, (40, 2))
     of = random.integers(0, 40, distinct.count)

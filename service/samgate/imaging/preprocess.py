@@ -14,7 +14,7 @@ from samgate.variants.spec import ResizeRule, VariantSpec
 
 def frame_of(height: int, width: int, spec: VariantSpec) -> Frame:
     """Where an image of ``height`` × ``width`` pixels lies in the input of ``spec``'s encoder."""
-    side, scale, fed, offset = spec.input_size, None, None, (0, 0)
+    side, scale, fed, offset = spec.input_size, None, None, None
     match spec.resize:
         case ResizeRule.LONGEST_SIDE:
             resized = longest_side(height, width, side)

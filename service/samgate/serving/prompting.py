@@ -139,7 +139,7 @@ def _is_stable(logits: FloatArray) -> bool:
 
 
 def _tokens(prompt: Prompt, frame: Frame, spec: VariantSpec) -> tuple[FloatArray, IntArray]:
-    coords, labels = [frame.to_prompt(prompt.points.reshape(-1, 2))], [prompt.labels]
+    coords, labels = [frame.to_prompt(prompt.points.reshape(-1, 2) + np.float32(spec.point_offset))], [prompt.labels]
     if prompt.box is not None:
         coords.append(frame.to_prompt(prompt.box.reshape(2, 2)))
         labels.append(np.array(BOX_LABELS, np.int32))

@@ -22,11 +22,10 @@ BLOCK = 4
 MOST = 300
 """Detections of an image: upstream's ``max_det``."""
 ROW = 4 + 1 + PROTOTYPES
-EDGE_SLOPE = 4.0
-"""Logits per low-res pixel from a box's side: masks end there, wherever that is between pixels, and no less sharply
-than at most of their own edges."""
+STEEPEST = 20.0
+"""See :meth:`Detections.logits`."""
 NOTHING = -10.0
-"""The logit far outside of a box, and where there is no mask at all."""
+"""The logit where there is no mask at all."""
 
 
 def channels(side: int) -> int:
@@ -45,15 +44,19 @@ class Detections:
     prototypes: FloatArray
 
     def logits(self, at: slice | NDArray[np.intp]) -> FloatArray:
-        """Low-res logits float32 ``[k, L, L]`` of the detections ``at``."""
+        """Low-res logits float32 ``[k, L, L]`` of the detections ``at``.
+
+        Masks end with their box. Outside of it logits are turned around, those of the first pixel such that between it
+        and its neighbour inside, which is about as high, 0 is where the box ends: −l · t / (1 − t) at the distance t.
+        """
         count, side = PROTOTYPES, self.prototypes.shape[-1]
         found = (self.coefficients[at] @ self.prototypes.reshape(count, -1)).reshape(-1, side, side)
         places = np.arange(side, dtype=np.float32) + np.float32(0.5)
         low, high = self.boxes[at, :2, None], self.boxes[at, 2:, None]
-        inside = np.maximum(np.minimum(places - low, high - places) * np.float32(EDGE_SLOPE), np.float32(NOTHING))
-        np.minimum(found, inside[:, 0, None, :], out=found)
-        np.minimum(found, inside[:, 1, :, None], out=found)
-        return np.asarray(found, dtype=np.float32)
+        reach = np.maximum(low - places, places - high)
+        beyond = np.maximum(reach[:, 0, None, :], reach[:, 1, :, None])
+        turned = np.abs(found) * np.clip(beyond / np.maximum(1 - beyond, np.float32(1e-3)), 1e-3, STEEPEST)
+        return np.where(beyond >= 0, np.minimum(found, -turned), found).astype(np.float32)
 
 
 def detections_in(embedding: FloatArray) -> Detections:

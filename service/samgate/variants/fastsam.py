@@ -60,6 +60,7 @@ S = VariantSpec(
     features=channels(_SIDE),
     resize=ResizeRule.LETTERBOX,
     padding_point=PaddingPoint.NEVER,
+    point_offset=0.5,
     mask_sampling=MaskSampling.DIRECT,
     pixel_mean=(0.0, 0.0, 0.0),
     pixel_std=(255.0, 255.0, 255.0),

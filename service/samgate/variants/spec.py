@@ -274,6 +274,8 @@ class VariantSpec:
     low_res_size: int = 256
     resize: ResizeRule = ResizeRule.LONGEST_SIDE
     padding_point: PaddingPoint = PaddingPoint.WITHOUT_BOX
+    point_offset: float = 0.0
+    """Added to points in pixels of the image: half of one where a point is meant to be the pixel that it names."""
     padding_coordinate: float = 0.0
     """x and y of padding points, in the frame of prompts. SAM's have no position, so there it doesn't matter."""
     pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samgate.variants.detections import BLOCK, EDGE_SLOPE, MOST, NOTHING, PROTOTYPES, ROW
+from samgate.variants.detections import BLOCK, MOST, NOTHING, PROTOTYPES, ROW, STEEPEST
 from samgate.variants.detectors import STRIDES
 from samgate.variants.nets.yolov8 import YoloScale, YoloV8
 from samgate.variants.spec import GraphName, VariantSpec
@@ -29,17 +29,16 @@ _SNAP = 20
 _WHOLE = 0.9
 """IoU with the whole input above which a box is the whole."""
 _UNITED = 32
-"""Detections that a prompt of points is made of: of those that hold one of them the largest."""
-_HALVES = (16, 8, 4, 2, 1)
+"""Detections that a prompt of points is made of, a power of two: of those that hold one of them the largest."""
 _FAR = 1000.0
 
 
 class Distinct(nn.Module):
     """Candidates → the table of detections."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, low_res: int) -> None:
         super().__init__()
-        self.size = size
+        self.size, self.low_res = size, low_res
         self.count = min(CANDIDATES, sum((size // stride) ** 2 for stride in STRIDES))
         self.register_buffer("ranks", torch.arange(self.count, 0, -1, dtype=torch.float32), persistent=False)
         self.ranks: Tensor
@@ -68,14 +67,21 @@ class Distinct(nn.Module):
         )
         area = (high[0] - low[0]) * (high[1] - low[1])
         whole = across * down > _WHOLE * (size * size + area - across * down)
-        lengths = [valid[:, axis : axis + 1].to(torch.float32) for axis in (1, 0)]
-        margins = [((size - length) / 2).floor() for length in lengths]
         sides = [
-            torch.minimum(torch.maximum(torch.where(whole, instead, side), margin), margin + length) / size
+            self._cut(torch.where(whole, instead, side), valid[:, axis : axis + 1].to(torch.float32))
             for ends, instead in ((low, 0.0), (high, size))
-            for side, margin, length in zip(ends, margins, lengths, strict=True)
+            for axis, side in zip((1, 0), ends, strict=True)
         ]
         return torch.cat([torch.stack(sides, 2), rows[..., 4:]], 2) * there
+
+    def _cut(self, sides: Tensor, length: Tensor) -> Tensor:
+        """``sides`` ``[N, c]`` of boxes, in pixels, ended where the image ends, which has ``length`` ``[N, 1]`` pixels;
+        in parts of the input as masks have them: see :meth:`samgate.domain.Frame.cut`."""
+        margin = ((self.size - length) / 2).floor()
+        pad = (self.size - length) * (self.low_res / self.size / 2)
+        start, stop = pad.floor(), (self.low_res - pad).floor()
+        inside = (torch.minimum(torch.maximum(sides, margin), margin + length) - margin) / length
+        return (start + inside * (stop - start).clamp(min=1)) / self.low_res
 
     def _distinct(self, boxes: Tensor, live: Tensor) -> Tensor:
         """Which of ``live`` ``[N, C]`` boxes ``[N, 4, C]``, the best first, are no better one's duplicates: 0 or 1.
@@ -106,7 +112,7 @@ class FastSamEncoderGraph(nn.Module):
     def __init__(self, network: YoloV8, spec: VariantSpec) -> None:
         super().__init__()
         self.network = network
-        self.detections = Distinct(spec.input_size)
+        self.detections = Distinct(spec.input_size, spec.low_res_size)
         self.shape = spec.embedding_shape
 
     def forward(self, image: Tensor, valid: Tensor) -> Tensor:
@@ -193,9 +199,7 @@ class FastSamDecoderGraph(nn.Module):
         return inside / (size + areas.unsqueeze(1) - inside).clamp(min=1e-3)
 
     def _holds(self, prototypes: Tensor, coefficients: Tensor, boxes: Tensor, at: Tensor) -> Tensor:
-        """Whether masks hold points ``at`` ``[I, P, K, 2]``: ``[I, P, K, MOST]`` of 0 and 1. A point is the middle of
-        the pixel that its coordinates name."""
-        at = at + 0.5 * self.scale
+        """Whether masks hold points ``at`` ``[I, P, K, 2]``: ``[I, P, K, MOST]`` of 0 and 1."""
         inner = at.clamp(0.5, self.side - 0.5).flatten(1, 2)
         columns, rows = ((1 - (self.places - inner[..., axis : axis + 1]).abs()).clamp(min=0) for axis in (0, 1))
         strips = prototypes @ columns.transpose(1, 2).unsqueeze(1)
@@ -218,10 +222,10 @@ class FastSamDecoderGraph(nn.Module):
         """Low-res logits ``[I, P, R, L, L]`` of ``rows`` ``[I, P, R, ROW]``."""
         logits = (rows[..., 5:] @ flat.unsqueeze(1)).reshape(*rows.shape[:3], self.side, self.side)
         boxes = rows[..., :4] * self.side
-        across, down = (
-            (self._reach(boxes[..., first], boxes[..., first + 2]) * EDGE_SLOPE).clamp(min=NOTHING) for first in (0, 1)
-        )
-        return torch.minimum(torch.minimum(logits, across.unsqueeze(3)), down.unsqueeze(4))
+        across, down = (-self._reach(boxes[..., first], boxes[..., first + 2]) for first in (0, 1))
+        beyond = torch.maximum(across.unsqueeze(3), down.unsqueeze(4))
+        turned = logits.abs() * (beyond / (1 - beyond).clamp(min=1e-3)).clamp(1e-3, STEEPEST)
+        return torch.where(beyond >= 0, torch.minimum(logits, -turned), logits)
 
     def _united(
         self, flat: Tensor, table: Tensor, areas: Tensor, holds: Tensor, positive: Tensor, negative: Tensor
@@ -238,10 +242,10 @@ class FastSamDecoderGraph(nn.Module):
         masks = self._masks(flat, self._rows(table, chosen))
         # What is there, x, becomes min(max(x, low), high) with every mask; two of these one after the other are one.
         low, high = masks - _FAR * (1 - put)[..., None, None], _FAR * (1 - take)[..., None, None] - masks
-        for half in _HALVES:
-            low_2, high_2 = low[:, :, half:], high[:, :, half:]
-            low, high = low[:, :, :half], torch.minimum(torch.maximum(high[:, :, :half], low_2), high_2)
-            low = torch.maximum(low, low_2)
+        for _ in range(_UNITED.bit_length() - 1):
+            later, high_2 = low[:, :, 1::2], high[:, :, 1::2]
+            high = torch.minimum(torch.maximum(high[:, :, ::2], later), high_2)
+            low = torch.maximum(low[:, :, ::2], later)
         united = torch.minimum(low.clamp(min=NOTHING), high)
         confidence = table[..., 4].unsqueeze(1) * (puts > takes).to(torch.float32)
         return united, confidence.amax(2, keepdim=True).clamp(0, 1)
