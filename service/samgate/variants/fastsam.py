@@ -50,7 +50,9 @@ S = VariantSpec(
     small={"depth": 0.33, "width": 0.125},
     sources=(
         ManualSource(
-            where="https://drive.google.com/file/d/10XmSj6mmpmRb8NhXbtiuO9cTTBwR_9SV (FastSAM-s.pt)", why=_WHY
+            where="https://drive.google.com/file/d/10XmSj6mmpmRb8NhXbtiuO9cTTBwR_9SV (FastSAM-s.pt; a copy by others has "
+            "the SHA-256 e9034d7478a8e9d1bfb57b51592e521a253287c7cdcf79258f61ea6d68584a0d)",
+            why=_WHY,
         ),
     ),
     reader="samgate.weights.fastsam_file:read",
@@ -108,7 +110,11 @@ X = replace(
     architecture={"depth": 1.00, "width": 1.25, "max_channels": 512},
     small={**S.small, "max_channels": 1024},
     sources=(
-        ManualSource(where="https://drive.google.com/file/d/1m1sjY4ihXBU1fZXdQ-Xdj-mDltW-2Rqv (FastSAM.pt)", why=_WHY),
+        ManualSource(
+            where="https://drive.google.com/file/d/1m1sjY4ihXBU1fZXdQ-Xdj-mDltW-2Rqv (FastSAM.pt, SHA-256 "
+            "c0be4e7ddbe4c15333d15a859c676d053c486d0a746a3be6a7a9790d52a9b6d7)",
+            why=_WHY,
+        ),
     ),
     accuracy=PublishedAccuracy(box_miou=60.5, point_miou=None, origin="arXiv 2410.04960, table 6"),
 )
