@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -22,7 +22,6 @@ from samgate.errors import InvalidArgument
 from samgate.imaging.preprocess import encoder_input
 from samgate.segevery.strategies import Strategy, inapplicable
 from samgate.serving.prompting import group_prompts
-from samgate.variants import get_variant
 from samgate.variants.detections import NOTHING, detections_in
 from samgate.variants.spec import GraphName, VariantSpec
 from samgate.weights.formats import network_shapes
@@ -34,49 +33,43 @@ BOX = np.array([40, 30, 220, 190], np.float32)
 TOLERANCE = 1e-3
 """|Δ| / |torch's| of logits: kernels in another order, and drawn weights that carry it far."""
 
-SAMPLE = DECODERS
-"""A variant of every kind of graphs: their models on Triton take processes, a second and 200 MB each."""
-OTHERS = tuple(name for name in OWN if name not in SAMPLE)
-
-
-@contextmanager
-def served(names: tuple[str, ...], engine: str, home: Path) -> Iterator[Client]:
-    settings = Settings(engine=EngineSettings(name=engine, precision="f32"), variants=",".join(names))
-    with reduced(names, home), local_gateway(settings) as target, Client(target, timeout_s=120) as client:
-        yield client
+ON_TRITON = ("sam2.1-t", "fastsam-s", "edgesam")
+"""One of all sets of graphs but MobileSAM's, which has tests of its own there; models on Triton take processes."""
 
 
 @pytest.fixture(scope="module")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with served(SAMPLE, "auto", tmp_path_factory.mktemp("home")) as client:
-        yield client
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home for all, where Triton is unpacked once."""
+    return tmp_path_factory.mktemp("home")
 
 
-@pytest.fixture(scope="module")
-def every(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with served(OTHERS, "auto", tmp_path_factory.mktemp("home")) as client:
-        yield client
+def _clients() -> Iterator[Any]:
+    """Engines and variants; what isn't looked at by default is marked."""
+    for engine, names, default in (("auto", OWN, DECODERS), ("triton", DECODERS, ON_TRITON)):
+        for name in names:
+            yield pytest.param((engine, name), id=f"{name}-{engine}", marks=() if name in default else pytest.mark.full)
 
 
-@pytest.fixture(scope="module")
-def on_triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with served(SAMPLE, "triton", tmp_path_factory.mktemp("home")) as client:
-        yield client
+class Served(NamedTuple):
+    client: Client
+    engine: str
+    spec: VariantSpec
 
 
-EMBEDDED = [pytest.param("embedded", name, id=f"{name}-embedded") for name in SAMPLE]
-EMBEDDED += [pytest.param("every", name, id=f"{name}-embedded", marks=pytest.mark.full) for name in OTHERS]
-PAIRS = [*EMBEDDED, *(pytest.param("on_triton", name, id=f"{name}-triton") for name in SAMPLE)]
+@pytest.fixture(scope="module", params=list(_clients()))
+def served(request: pytest.FixtureRequest, kept: Path) -> Iterator[Served]:
+    """A gateway with one variant: all at once would take 17 GB, mostly Triton's."""
+    engine, name = request.param
+    settings = Settings(engine=EngineSettings(name=engine, precision="f32"), variants=name)
+    with reduced((name,), kept) as specs, local_gateway(settings) as target, Client(target, timeout_s=120) as client:
+        yield Served(client, engine, specs[0])
 
 
-@pytest.mark.parametrize(("engine", "name"), PAIRS)
-def test_prompts_of_every_kind_are_answered_as_torch_does(
-    engine: str, name: str, request: pytest.FixtureRequest
-) -> None:
-    client, spec = request.getfixturevalue(engine), get_variant(name)
+def test_prompts_of_every_kind_are_answered_as_torch_does(served: Served) -> None:
+    client, _, spec = served
     prompts = list(prompts_of(spec))
-    answer = client.segment(IMAGE, prompts=prompts, selection="multi", return_logits=True, variant=name)
-    assert answer.info.variant.partition(":")[0] == name
+    answer = client.segment(IMAGE, prompts=prompts, selection="multi", return_logits=True, variant=spec.name)
+    assert answer.info.variant.partition(":")[0] == spec.name
     found = [mask.low_res_logits for masks in answer.results for mask in masks]
     if "decoder" in spec.graphs:
         expected, bound = torchs(spec, prompts), STEPS if spec.rounds else TOLERANCE
@@ -86,17 +79,14 @@ def test_prompts_of_every_kind_are_answered_as_torch_does(
             those = expected if spec.finds_everything else expected[index : index + 1]
             assert any(np.linalg.norm(ours - theirs) <= bound * np.linalg.norm(theirs) for theirs in those)
     for selection in ("single", "best"):
-        one = client.segment(IMAGE, prompts=prompts[:1], selection=selection, variant=name)
+        one = client.segment(IMAGE, prompts=prompts[:1], selection=selection, variant=spec.name)
         assert len(one.masks) == 1
         assert one.masks[0].to_numpy().shape == IMAGE.shape[:2]
 
 
-@pytest.mark.parametrize(("engine", "name"), EMBEDDED)
-def test_prompts_that_the_system_was_not_made_for_are_refused(
-    engine: str, name: str, request: pytest.FixtureRequest
-) -> None:
-    client: Client = request.getfixturevalue(engine)
-    support = get_variant(name).prompts
+def test_prompts_that_the_system_was_not_made_for_are_refused(served: Served) -> None:
+    client, _, spec = served
+    support = spec.prompts
     wrong: list[tuple[str, Prompt]] = []
     if not support.background:
         wrong.append(("points", Prompt(POINTS, np.array([1, 0], np.int32))))
@@ -107,32 +97,27 @@ def test_prompts_that_the_system_was_not_made_for_are_refused(
         wrong.append(("points", Prompt(many, np.ones(len(many), np.int32))))
     for field, prompt in wrong:
         with pytest.raises(InvalidArgument, match=rf"prompts\[0\]\.{field}"):
-            client.segment(IMAGE, prompts=[prompt], variant=name)
+            client.segment(IMAGE, prompts=[prompt], variant=spec.name)
 
 
 STRATEGIES = ("grid", "hierarchical", "aop", "auto")
-ASKED = [
-    pytest.param(*pair.values, strategy, id=f"{pair.id}-{strategy}", marks=pair.marks)
-    for pair in PAIRS
-    for strategy in STRATEGIES
+
+
+def test_every_strategy_finds_masks(served: Served) -> None:
+    client, engine, spec = served
     # What differs on Triton is how masks are decoded, which the grid shows.
-    if pair.values[0] != "on_triton" or strategy == "grid"
-]
+    for strategy in STRATEGIES if engine == "auto" else ("grid",):
+        options: EverythingOptions = {"pred_iou_thresh": 0, "stability_score_thresh": 0, "box_nms_thresh": 1}
+        options |= {"spacing": 32} if strategy == "aop" else {"points_per_side": 4}
 
-
-@pytest.mark.parametrize(("engine", "name", "strategy"), ASKED)
-def test_every_strategy_finds_masks(engine: str, name: str, strategy: str, request: pytest.FixtureRequest) -> None:
-    client: Client = request.getfixturevalue(engine)
-    timeout_s = 30 if strategy == "auto" else 300
-    options: EverythingOptions = {"pred_iou_thresh": 0, "stability_score_thresh": 0, "box_nms_thresh": 1}
-    options |= {"spacing": 32} if strategy == "aop" else {"points_per_side": 4}
-    if inapplicable(Strategy(strategy), get_variant(name)):
-        with pytest.raises(InvalidArgument, match="strategy: is"):
-            client.everything(IMAGE, strategy=strategy, variant=name, timeout_s=timeout_s, **options)
-        return
-    answer = client.everything(IMAGE, strategy=strategy, variant=name, timeout_s=timeout_s, **options)
-    assert answer.info.variant.partition(":")[0] == name
-    assert answer.masks
+        ask = partial(client.everything, IMAGE, strategy=strategy, variant=spec.name, **options)
+        if inapplicable(Strategy(strategy), spec):
+            with pytest.raises(InvalidArgument, match="strategy: is"):
+                ask(timeout_s=30)
+        else:
+            answer = ask(timeout_s=30 if strategy == "auto" else 300)
+            assert answer.info.variant.partition(":")[0] == spec.name
+            assert answer.masks, strategy
 
 
 def prompts_of(spec: VariantSpec) -> Iterator[Prompt]:

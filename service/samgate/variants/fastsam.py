@@ -50,7 +50,7 @@ S = VariantSpec(
     small={"depth": 0.33, "width": 0.125},
     sources=(
         ManualSource(
-            where="https://drive.google.com/file/d/10XmSj6mmpmRb8NhXbtiuO9cTTBwR_9SV (FastSAM-s.pt; a copy by others has "
+            where="https://drive.google.com/file/d/10XmSj6mmpmRb8NhXbtiuO9cTTBwR_9SV (FastSAM-s.pt; others' copy has "
             "the SHA-256 e9034d7478a8e9d1bfb57b51592e521a253287c7cdcf79258f61ea6d68584a0d)",
             why=_WHY,
         ),
