@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from parity.measure import own, stored
-from parity.page import PAGE, UNCOMPILED, page
+from parity.page import PAGE, UNMEASURED, page
 from samgate.variants.spec import VariantSpec
 from variants_support import STEPS
 
@@ -17,14 +17,13 @@ def test_the_page_is_up_to_date() -> None:
     assert PAGE.read_text() == page(stored()), "run: PYTHONPATH=service:tests python tests/parity/page.py"
 
 
-@pytest.mark.parametrize("spec", OWN, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", [one for one in OWN if one.name not in UNMEASURED], ids=lambda spec: spec.name)
 def test_every_variant_was_measured_and_is_within_bounds(spec: VariantSpec) -> None:
     record = stored()[spec.name]
     assert abs(record["parameters"] - spec.parameters) <= 0.01 * spec.parameters
     for error in ("parity", "onnxruntime", "openvino"):
         assert record[error] <= (STEPS if spec.rounds and error != "parity" else BOUND)
-    assert ("tensorrt" in record) != (spec.name in UNCOMPILED)
-    for plans in record.get("tensorrt", {}).values():
+    for plans in record["tensorrt"].values():
         assert plans.keys() == {name for name in ("encoder", "decoder") if name in spec.graphs}
 
 
@@ -37,5 +36,6 @@ def test_the_parameters_are_as_many_as_published(spec: VariantSpec) -> None:
     with torch.device("meta"):
         network = resolve(spec.network)(spec)
     count = sum(parameter.numel() for parameter in network.parameters())
-    assert count == stored()[spec.name]["parameters"]
+    if spec.name not in UNMEASURED:
+        assert count == stored()[spec.name]["parameters"]
     assert abs(count - spec.parameters) <= 0.01 * spec.parameters
