@@ -106,6 +106,21 @@ def test_all_masks_of_the_embedding_are_found_in_their_places() -> None:
         assert np.allclose(one.point, (box[:2] + box[2:]) / 2, atol=1)
 
 
+def test_a_detection_beside_the_image_has_no_mask() -> None:
+    sampler = FoundSampler(GridParameters(), SIZE, SPEC)
+    (crop,) = sampler.crops
+    # Cut to nothing at the image's edge.
+    boxes = np.concatenate([in_square(BOXES[:1]), [[0, 170, 500, 170]]])
+    sampler.open_crop(crop, FRAME, embedding_of(boxes, CONFIDENCES[:2]))
+    chunk = sampler.next(crop, 8)
+    assert chunk is not None
+    making = sampler.known(chunk)
+    assert making is not None
+    sampler.add(chunk, making())
+    sampler.finish_crop(crop)
+    assert [one.predicted_iou for one in sampler.finish()] == pytest.approx([0.9])
+
+
 def test_an_image_with_nothing_in_it_has_no_masks() -> None:
     sampler = FoundSampler(GridParameters(), SIZE, SPEC)
     (crop,) = sampler.crops

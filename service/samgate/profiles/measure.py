@@ -232,9 +232,7 @@ def _survivors(spec: VariantSpec, engine: Engine, embedding: FloatArray, points:
 
         async def call() -> None:
             found = detections_in(embedding)
-            found.logits(
-                np.arange(len(points)) % max(1, len(found.confidences)) if len(found.confidences) else slice(0)
-            )
+            found.logits(slice(len(points)))
 
         return call
     prompts, choose = point_group(points, frame, spec), as_on_photographs(spec)

@@ -36,6 +36,7 @@ class FoundSampler(GridSampler):
             size,
             spec,
         )
+        self._mask_threshold = spec.mask_threshold
         self._prompt_size, self._low_res = spec.prompt_size, spec.low_res_size
         self._found: dict[Crop, Detections] = {}
         self._starts: dict[Chunk, int] = {}
@@ -58,12 +59,15 @@ class FoundSampler(GridSampler):
         return chunk
 
     def known(self, chunk: Chunk) -> Callable[[], Survivors] | None:
-        """The masks of all of ``chunk``, out of the embedding."""
+        """The masks of all of ``chunk`` that has any, out of the embedding."""
         found, start = self._found[chunk.crop], self._starts.pop(chunk)
 
         def make() -> Survivors:
-            at, count = slice(start, start + len(chunk)), len(chunk)
-            kept = np.stack([np.arange(count), np.zeros(count)], axis=1).astype(np.int32)
-            return Survivors(found.logits(at), kept, found.confidences[at, None])
+            at = slice(start, start + len(chunk))
+            masks = found.logits(at)
+            # Of boxes that end where the image does nothing may be left. Upstream keeps these.
+            some = np.flatnonzero((masks > self._mask_threshold).any(axis=(1, 2)))
+            kept = np.stack([some, np.zeros_like(some)], axis=1).astype(np.int32)
+            return Survivors(masks[some], kept, found.confidences[at, None])
 
         return make

@@ -1,7 +1,9 @@
 """FastSAM (Zhao et al., 2023): a YOLOv8-seg that finds everything in an image, of which prompts choose.
 
-Written from the paper and from what upstream's code was seen to do; upstream's is under AGPL-3.0, and so are the
-weights. Text prompts aren't here: they need CLIP, and nothing of samgate's interface asks in words.
+All images go in as squares, as upstream's exported networks take them; with a checkpoint it feeds the smallest
+rectangle around an image that strides divide, which has less grey. More than one detection may be the whole image,
+where upstream fails. Written from the paper and from what upstream's code was seen to do; upstream's is under AGPL-3.0,
+and so are the weights. Text prompts aren't here: they need CLIP, and nothing of samgate's interface asks in words.
 """
 
 from __future__ import annotations
