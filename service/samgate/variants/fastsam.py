@@ -13,7 +13,7 @@ from dataclasses import replace
 from samgate.domain import MaskSampling
 from samgate.variants.detections import channels
 from samgate.variants.gates import LOW_FLOAT, SAME
-from samgate.variants.islands import RESIZE
+from samgate.variants.islands import PIXELS, RESIZE
 from samgate.variants.spec import (
     Island,
     ManualSource,
@@ -95,13 +95,7 @@ S = VariantSpec(
             "duplicate; and the order of scores",
         ),
         RESIZE,
-        Island(
-            name="pixels",
-            operators=("Div",),
-            names=r"^/[^/]+$",
-            origins=True,
-            reason="(pixel − mean) / std, outside of the network proper: in bf16 the lowest bit would be lost",
-        ),
+        PIXELS,
     ),
 )
 X = replace(

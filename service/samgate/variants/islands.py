@@ -7,6 +7,13 @@ from __future__ import annotations
 
 from samgate.variants.spec import Island
 
+PIXELS = Island(
+    name="pixels",
+    operators=("Div",),
+    names=r"^/[^/]+$",
+    origins=True,
+    reason="(pixel − mean) / std, outside of the network proper: in bf16 the difference would lose the lowest bit",
+)
 RESIZE = Island(name="resize", operators=("Resize",), reason="ONNX has its scales in f32 alone")
 SAM_ISLANDS: tuple[Island, ...] = (
     Island(
@@ -37,11 +44,5 @@ SAM_ISLANDS: tuple[Island, ...] = (
         reason="angles are pixel coordinates times frequencies, tens of radians: fp16 rounds one at 64 by up to 1/32, "
         "bf16 by 1/4",
     ),
-    Island(
-        name="pixels",
-        operators=("Div",),
-        names=r"^/[^/]+$",
-        origins=True,
-        reason="(pixel − mean) / std, outside of the network proper: in bf16 the difference would lose the lowest bit",
-    ),
+    PIXELS,
 )
