@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from parity.cases import image, valid
 from parity.weights import draw_state
 from samgate.compile import export, external
-from samgate.compile.external import copy_graph, data_file, link_graph
+from samgate.compile.external import copy_graph, data_file, graph_sha256, graph_size, link_graph
 from samgate.compile.prepare import prepare
 from samgate.compile.targets import TARGETS
 from samgate.compile.tensorrt import build_plan, load_module
@@ -21,6 +21,7 @@ from samgate.engines import onnxruntime, openvino
 from samgate.variants import get_variant
 from samgate.variants.graphs import graph_specs
 from samgate.weights.formats import network_shapes
+from samgate.weights.home import sha256_file
 
 SPEC = get_variant("sam-vit-h").reduced()
 
@@ -66,6 +67,20 @@ def test_the_graph_alone_tells_weights_apart(graphs: tuple[Path, Path]) -> None:
     far = [tensor for tensor in model.graph.initializer if tensor.external_data]
     assert len(far) > 10
     assert all({entry.key for entry in tensor.external_data} >= {"checksum", "location"} for tensor in far)
+
+
+def test_size_and_checksum_count_both_files(graphs: tuple[Path, Path], tmp_path: Path) -> None:
+    copied = tmp_path / "encoder.onnx"
+    copy_graph(graphs[1], copied)
+    assert graph_size(copied) == copied.stat().st_size + data_file(copied).stat().st_size
+    assert graph_sha256(graphs[0]) == sha256_file(graphs[0])
+    before = graph_sha256(copied)
+    assert before == graph_sha256(graphs[1]) != sha256_file(copied)
+    with data_file(copied).open("r+b") as file:
+        (first,) = file.read(1)
+        file.seek(0)
+        file.write(bytes([first ^ 1]))
+    assert graph_sha256(copied) != before
 
 
 def test_in_low_arithmetic_it_has_its_weights_inside_again(graphs: tuple[Path, Path], tmp_path: Path) -> None:

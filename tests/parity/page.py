@@ -15,12 +15,6 @@ from samgate.variants.spec import ManualSource, NpmSource, UrlSource, VariantSpe
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "variants.md"
 
-UNMEASURED = {
-    "sam-vit-l": "its TensorRT plan wasn't finished after ten minutes beside other work, at 7.8 GB",
-    "sam-vit-h": "not tried after that",
-}
-"""Variants that have no row of figures yet, and why. Parity is tested of them as of all others."""
-
 _HEAD = """\
 # Variants
 
@@ -58,8 +52,7 @@ check it, and `samgate pull NAME --from FILE` takes it, with names and shapes ch
 
 def page(measured: Mapping[str, Record]) -> str:
     """The whole page."""
-    figures = (_figures(spec, measured[spec.name]) for spec in own() if spec.name not in UNMEASURED)
-    missing = "".join(f"- `{name}` isn't in the table: {reason}.\n" for name, reason in UNMEASURED.items())
+    figures = (_figures(spec, measured[spec.name]) for spec in own())
     machines = sorted({record["machine"] for record in measured.values()})
     head = (
         "variant",
@@ -77,7 +70,6 @@ def page(measured: Mapping[str, Record]) -> str:
             _HEAD,
             f"Measured on: {', '.join(machines)}, two cores, beside other work: times scatter by half and more.\n",
             _table(head, figures),
-            missing,
             _PUBLISHED,
             _table(
                 ("variant", "system", "licence", "box", "point", "prompts", "SegEvery", "sources"), map(_origins, own())

@@ -85,13 +85,14 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--compile", default="auto", help="for the engine torch: auto, on or off")
     args = parser.parse_args()
     # What libraries print must not get between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     spec = get_variant(args.variant)
-    settings = Settings(engine=EngineSettings(name=args.engine, precision=args.precision, threads=args.threads))
-    asyncio.run(_serve(load_engine(spec, settings), spec, answers))
+    chosen = EngineSettings(name=args.engine, precision=args.precision, threads=args.threads, compile=args.compile)
+    asyncio.run(_serve(load_engine(spec, Settings(engine=chosen)), spec, answers))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from samgate.bench.cold import cold
 from samgate.bench.context import Context
 from samgate.bench.decisions import decisions
+from samgate.bench.engines import engines
 from samgate.bench.memory import memory
 from samgate.bench.overhead import overhead
 from samgate.bench.overload import overload
@@ -23,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "overhead": overhead,
     "warm": warm,
     "memory": memory,
+    "engines": engines,
     "triton": triton,
     "decisions": decisions,
     "tracing": traces,

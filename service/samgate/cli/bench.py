@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 REPORT = Path("docs/benchmarks.md")
 NAMES = (
-    *("cold", "overhead", "warm", "memory", "triton", "decisions", "tracing"),
+    *("cold", "overhead", "warm", "memory", "engines", "triton", "decisions", "tracing"),
     *("yielding", "segevery", "slo", "overload"),
 )
 
@@ -35,6 +35,7 @@ The exit status is 1 when a floor is missed, unless --quick.
   overhead  the gateway against the bare engine
   warm      requests with a cached embedding at concurrency 1, 4 and 16
   memory    resident memory over 500 requests
+  engines   an image and a point on OpenVINO, ONNX Runtime and torch
   triton    calls and requests on a Triton of its own, by shared memory and gRPC, next to the embedded engine
   decisions what the scheduler's decisions cost, by how much is queued
   tracing   what traces cost a call: off, of a hundredth of the calls, of all

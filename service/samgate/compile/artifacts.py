@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from samgate.compile.external import graph_sha256
 from samgate.compile.graphs import graphs_key
 from samgate.compile.manifest import Manifest, read_manifest
 from samgate.compile.targets import TARGETS, Target, get_target, resolve_plan
@@ -19,7 +20,7 @@ from samgate.errors import CompileError, InvalidArgument, NotInstalled
 from samgate.variants.graphs import GraphName
 from samgate.variants.spec import VariantSpec
 from samgate.weights import store
-from samgate.weights.home import file_lock, home_folder, sha256_file
+from samgate.weights.home import file_lock, home_folder
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ def _read(folder: Path) -> Artifact | None:
     try:
         manifest = read_manifest(folder)
         files = {name: folder / entry.file for name, entry in manifest.graphs.items() if name != "detector"}
-        damaged = [name for name, path in files.items() if sha256_file(path) != manifest.graphs[name].sha256]
+        damaged = [name for name, path in files.items() if graph_sha256(path) != manifest.graphs[name].sha256]
     except FileNotFoundError:
         return None
     except (OSError, TypeError, ValueError) as error:

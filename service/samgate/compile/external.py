@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from samgate.weights.home import sha256_file
+
 if TYPE_CHECKING:
     import onnx
 
@@ -29,6 +31,19 @@ _SUFFIX = ".data"
 def data_file(path: Path) -> Path:
     """Where the weights of the graph ``path`` are, if they aren't in it."""
     return path.with_name(path.name + _SUFFIX)
+
+
+def graph_size(path: Path) -> int:
+    """Bytes of the graph ``path`` and of its weights beside it. Raises OSError."""
+    data = data_file(path)
+    return path.stat().st_size + (data.stat().st_size if data.exists() else 0)
+
+
+def graph_sha256(path: Path) -> str:
+    """The file's SHA-256; with weights beside it, that of both files' SHA-256 in hexadecimal, one after the other.
+    Raises OSError."""
+    data, own = data_file(path), sha256_file(path)
+    return hashlib.sha256((own + sha256_file(data)).encode()).hexdigest() if data.exists() else own
 
 
 def copy_graph(source: Path, target: Path) -> None:

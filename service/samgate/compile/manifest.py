@@ -17,7 +17,8 @@ MANIFEST = "manifest.json"
 class CompiledFile:
     """One graph's file.
 
-    ``size`` is in bytes, ``seconds`` is what its compilation took. ``nodes`` of the ONNX graph calculate with floats,
+    ``size`` in bytes and ``sha256`` (of :func:`~samgate.compile.external.graph_sha256`) count weights that lie beside
+    the file, ``seconds`` is what its compilation took. ``nodes`` of the ONNX graph calculate with floats,
     ``f32_nodes`` of them in f32, by island; None where the runtime decides when it loads the graph. ``casts`` were put
     between them. ``int8_products`` multiply 8-bit integers. ``layers`` are those of TensorRT's network, None for ONNX
     files.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samgate.compile.artifacts import Artifact, artifact_key, artifact_name, install
-from samgate.compile.external import copy_graph
+from samgate.compile.external import copy_graph, graph_sha256, graph_size
 from samgate.compile.graphs import GraphFiles, ensure_graphs
 from samgate.compile.manifest import CompiledFile, Manifest, write_manifest
 from samgate.compile.targets import Target, resolve_plan
@@ -23,7 +23,7 @@ from samgate.errors import CompileError, InvalidArgument, NotInstalled
 from samgate.variants.graphs import GraphName, GraphSpec, graph_specs
 from samgate.variants.spec import PrecisionPlan, VariantSpec
 from samgate.weights import store
-from samgate.weights.home import home_folder, sha256_file
+from samgate.weights.home import home_folder
 
 if TYPE_CHECKING:
     from samgate.compile.gate import GateData
@@ -172,8 +172,8 @@ def compile_graph(
         layers = build_plan(toolchain.module, graph, prepared.path, file, capability, timings).layers
     return CompiledFile(
         file=file.name,
-        size=file.stat().st_size,
-        sha256=sha256_file(file),
+        size=graph_size(file),
+        sha256=graph_sha256(file),
         seconds=round(prepared.seconds + time.monotonic() - began, 1),
         nodes=prepared.typing.nodes,
         f32_nodes=dict(prepared.typing.f32_nodes) if prepared.in_graph else None,

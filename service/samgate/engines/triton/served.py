@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -112,26 +112,30 @@ def _ask_detector(spec: DetectorSpec, url: str, until: float) -> int:
 def _ask(spec: VariantSpec, url: str, until: float) -> Served:
     with InferenceServerClient(url) as client:
         _wait_until_ready(client, model_name(spec.name, "encoder"), until)
-        graphs = graph_specs(spec)
-        configs = {graph: _config(client, model_name(spec.name, graph)) for graph in graphs}
-    missing = [model_name(spec.name, graph) for graph in _REQUIRED if graph in graphs and configs[graph] is None]
+        configs = {graph: _config(client, model_name(spec.name, graph)) for graph in graph_specs(spec)}
+    return served_by(spec, {graph: config for graph, config in configs.items() if config is not None}, url)
+
+
+def served_by(spec: VariantSpec, configs: Mapping[GraphName, ModelConfig], url: str) -> Served:
+    """What ``configs`` of the models on the server at ``url`` say. Raises CompileError where they don't fit it."""
+    graphs = graph_specs(spec)
+    missing = [model_name(spec.name, graph) for graph in _REQUIRED if graph in graphs and graph not in configs]
     if missing:
         raise CompileError(f"Triton {url} has no {', '.join(missing)}; see: samgate repository build --help")
-    there = {graph: config for graph, config in configs.items() if config is not None}
-    for graph, config in there.items():
+    for graph, config in configs.items():
         _check(graphs[graph], config, url)
-    precisions = {config.parameters["plan"].string_value for config in there.values()}
+    precisions = {config.parameters["plan"].string_value for config in configs.values()}
     if len(precisions) != 1 or "" in precisions:
         told = ", ".join(sorted(precisions - {""})) or "none"
         raise CompileError(f"the models of {spec.name} on Triton {url} name not one precision plan, but {told}")
     most_prompts = max(one["P"].largest for one in spec.shapes.decoder)
-    instances = [sum(max(1, group.count) for group in there[graph].instance_group) or 1 for graph in _REQUIRED[:2]]
+    instances = [sum(max(1, group.count) for group in configs[graph].instance_group) or 1 for graph in _REQUIRED[:2]]
     return Served(
-        graphs=frozenset(there),
+        graphs=frozenset(configs),
         precision=precisions.pop(),
-        max_images=there["encoder"].max_batch_size or max(one["N"].largest for one in spec.shapes.encoder),
-        best_images=_number(there["encoder"], "best_batch", ENCODE_BATCH),
-        best_prompts=min(_number(there["decoder"], "best_prompts", DECODE_PROMPTS), most_prompts),
+        max_images=configs["encoder"].max_batch_size or max(one["N"].largest for one in spec.shapes.encoder),
+        best_images=_number(configs["encoder"], "best_batch", ENCODE_BATCH),
+        best_prompts=min(_number(configs["decoder"], "best_prompts", DECODE_PROMPTS), most_prompts),
         instances=min(instances),
     )
 
