@@ -73,11 +73,17 @@ async def test_deadlines_accuracy_and_names_decide_who_answers(installed: None, 
             await client.segment(photo, points=POINT, variant="mobilesam:f33", timeout_s=60)
         with pytest.raises(NotInstalled, match="mobilesam-768"):
             await client.embed(photo, variant="mobilesam-768", timeout_s=60)
-        served = {variant.name: variant for variant in await client.variants()}
-        (shown,) = served["mobilesam"].operating_points
+        known = {variant.name: variant for variant in await client.variants()}
+        (shown,) = known["mobilesam"].operating_points
         assert shown.name == "mobilesam:f32"
         assert shown.box_miou == pytest.approx(0.76)
         assert shown.encode_ms == 100_000
+        told = known["mobilesam"]
+        assert (told.background_points, told.mask_logits, told.max_points) == (True, True, None)
+        assert told.strategies == ("grid", "hierarchical", "object_aware", "aop", "auto")
+        few = known["efficientsam-ti"]
+        assert (few.background_points, few.mask_logits, few.max_points) == (False, False, 6)
+        assert known["fastsam-s"].strategies == ("grid", "auto")
         # By now calls have been seen to take a fraction of what the profile says: what was refused at first is done.
         outgrown = await client.segment(photo + b"\1", points=POINT, min_accuracy=0.5, timeout_s=60)
         assert outgrown.info.variant == "mobilesam"

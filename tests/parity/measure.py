@@ -37,13 +37,15 @@ from samgate.compile.targets import TARGETS
 from samgate.compile.tensorrt import build_plan, load_module
 from samgate.engines import onnxruntime, openvino
 from samgate.engines.cpu import has_native_bf16, usable_cores
+from samgate.errors import CompileError
 from samgate.variants import VARIANTS, get_variant
-from samgate.variants.graphs import graph_specs
+from samgate.variants.graphs import GraphSpec, graph_specs
 from samgate.variants.spec import GraphName, VariantSpec
 from samgate.weights.home import sha256_file
 
 MEASURED = Path(__file__).resolve().parent / "measured.json"
-CAPABILITY = "8.9"
+CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0")
+"""Of GPUs, from Turing to Blackwell: those of docs/tensorrt.md."""
 PARTS = ("network", "onnx", "tensorrt")
 _CALLS = 5
 
@@ -129,37 +131,37 @@ def of_onnx(spec: VariantSpec, network: Any, folder: Path) -> Record:
     return record
 
 
-def of_tensorrt(spec: VariantSpec, folder: Path, known: dict[str, Record]) -> Record:
-    """Seconds and bytes of each plan in fp16. Graphs of the same bytes are compiled once: ``known`` by checksum."""
+def of_tensorrt(spec: VariantSpec, folder: Path, known: dict[tuple[str, str], Record]) -> Record:
+    """Seconds and bytes of each plan in fp16, by compute capability. Graphs of the same bytes are compiled once:
+    ``known`` by checksum and capability."""
     module = load_module("tensorrt_rtx")
     if module is None:
         raise SystemExit("tensorrt_rtx is missing: pip install 'samgate[tensorrt]'")
-    record: Record = {}
+    record: Record = {capability: {} for capability in CAPABILITIES}
     for name in timed_graphs(spec):
-        prepared_in = folder / "prepared"
+        source, prepared_in, plan = folder / f"{name}.onnx", folder / "prepared", folder / f"{name}.plan"
         prepared_in.mkdir(exist_ok=True)
-        one = prepare(
-            spec,
-            TARGETS["tensorrt-rtx"],
-            spec.precisions["fp16"],
-            name,
-            folder / f"{name}.onnx",
-            prepared_in,
-            (),
-            print,
-        )
-        key = sha256_file(one.path)
-        if key not in known:
-            plan = folder / f"{name}.plan"
-            built = build_plan(module, graph_specs(spec)[name], one.path, plan, CAPABILITY, folder / "timings")
-            known[key] = {"seconds": round(built.seconds, 1), "bytes": built.size, "layers": built.layers}
-            plan.unlink()
-        record[name] = {
-            **known[key],
-            "nodes": one.typing.nodes,
-            "f32_nodes": sum(one.typing.f32_nodes.values()),
-        }
-    return {CAPABILITY: record}
+        one = prepare(spec, TARGETS["tensorrt-rtx"], spec.precisions["fp16"], name, source, prepared_in, (), print)
+        checksum = sha256_file(one.path)
+        for capability in CAPABILITIES:
+            if (checksum, capability) not in known:
+                known[checksum, capability] = _built(module, graph_specs(spec)[name], one.path, plan, capability)
+            record[capability][name] = {
+                **known[checksum, capability],
+                "nodes": one.typing.nodes,
+                "f32_nodes": sum(one.typing.f32_nodes.values()),
+            }
+    return record
+
+
+def _built(module: Any, graph: GraphSpec, source: Path, plan: Path, capability: str) -> Record:
+    """What became of ``source``; or, in ``refused``, what TensorRT has against it."""
+    try:
+        built = build_plan(module, graph, source, plan, capability, plan.with_suffix(".timings"))
+    except CompileError as error:
+        return {"refused": str(error)}
+    plan.unlink()
+    return {"seconds": round(built.seconds, 1), "bytes": built.size, "layers": built.layers}
 
 
 def _milliseconds(call: Callable[[], object]) -> float:
@@ -178,7 +180,7 @@ def main() -> int:
     parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="what to measure (default: all)")
     args = parser.parse_args()
     specs = [get_variant(name) for name in args.variant] or own()
-    plans: dict[str, Record] = {}
+    plans: dict[tuple[str, str], Record] = {}
     with Progress() as progress:
         task = progress.add_task("variants", total=len(specs))
         for spec in specs:

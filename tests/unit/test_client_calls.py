@@ -79,7 +79,13 @@ class FakeGateway(segmentation_pb2_grpc.SegmentationServicer):
 
     def ListVariants(self, request: pb.ListVariantsRequest, context: Any) -> pb.ListVariantsResponse:
         self._begin(request, context)
-        known = pb.Variant(name="fake", served=True, published_box_miou=0.5)
+        known = pb.Variant(
+            name="fake",
+            served=True,
+            published_box_miou=0.5,
+            prompts=pb.PromptSupport(background_points=True, max_points=6),
+            strategies=[pb.STRATEGY_GRID, pb.STRATEGY_OBJECT_AWARE],
+        )
         return pb.ListVariantsResponse(variants=[known, pb.Variant(name="other")])
 
 
@@ -133,7 +139,10 @@ def test_every_call_of_the_blocking_client(gateway: FakeGateway) -> None:
         everything = client.everything(b"x", on_progress=seen.append, format="packed_bits", points_per_side=4)
         assert gateway.requests[-1].grid.points_per_side == 4
         check_everything(everything, seen)
-        assert [variant.published_box_miou for variant in client.variants()] == [0.5, None]
+        known, other = client.variants()
+        assert (known.published_box_miou, other.published_box_miou) == (0.5, None)
+        assert (known.background_points, known.mask_logits, known.max_points) == (True, False, 6)
+        assert (known.strategies, other.max_points) == (("grid", "object_aware"), None)
 
 
 async def test_every_call_of_the_async_client(gateway: FakeGateway) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import math
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from threading import Barrier, BrokenBarrierError, Event
 from typing import Any
@@ -335,3 +336,25 @@ async def test_closing_lets_the_parts_finish() -> None:
     await closing
     with pytest.raises(Unavailable, match="closed"):
         await made.decode([embedding(0.0)], prompts(1, 2), math.inf)
+
+
+async def test_a_closed_engine_has_no_graphs_whoever_knows_it_still() -> None:
+    def whole(inputs: Inputs) -> list[NDArray[Any]]:
+        return decode(inputs)
+
+    def attending(inputs: Inputs) -> list[NDArray[Any]]:
+        return attend(inputs)
+
+    made = engine(Decoder(whole), [Lane(attending, upscale)])
+    await made.decode([embedding(0.0)], prompts(1, 1), math.inf)
+    graphs = [weakref.ref(whole), weakref.ref(attending)]
+    del whole, attending
+    gc.disable()
+    try:
+        assert all(graph() is not None for graph in graphs)
+        await made.close()
+        assert all(graph() is None for graph in graphs)
+    finally:
+        gc.enable()
+    with pytest.raises(Unavailable, match="closed"):
+        await made.survivors(embedding(0.0), prompts(1, 1), better(lambda x: range(1)), math.inf)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from parity.measure import own, stored
+from parity.measure import CAPABILITIES, own, stored, timed_graphs
 from parity.page import PAGE, page
 from samgate.variants.spec import VariantSpec
 from variants_support import STEPS
@@ -23,8 +23,12 @@ def test_every_variant_was_measured_and_is_within_bounds(spec: VariantSpec) -> N
     assert abs(record["parameters"] - spec.parameters) <= 0.01 * spec.parameters
     for error in ("parity", "onnxruntime", "openvino"):
         assert record[error] <= (STEPS if spec.rounds and error != "parity" else BOUND)
-    for plans in record["tensorrt"].values():
-        assert plans.keys() == {name for name in ("encoder", "decoder") if name in spec.graphs}
+    assert record["tensorrt"].keys() == set(CAPABILITIES)
+    for capability, plans in record["tensorrt"].items():
+        assert plans.keys() == set(timed_graphs(spec))
+        for built in plans.values():
+            refused = built.get("refused")
+            assert refused is None or (capability == "7.5" and "FP32 GEMM is not supported" in refused)
 
 
 @pytest.mark.parametrize("spec", OWN, ids=lambda spec: spec.name)

@@ -10,7 +10,7 @@ from samgate.domain import Format, Rle
 from samgate.scheduling.profile import DeviceProfile, OperatingPoint
 from samgate.scheduling.request import Reason
 from samgate.segevery.sampler import EverythingResult
-from samgate.segevery.strategies import Strategy
+from samgate.segevery.strategies import Strategy, inapplicable
 from samgate.serving.everything import EverythingDone, EverythingEvent, EverythingProgress
 from samgate.serving.models import Model
 from samgate.serving.requests import AnsweredMask, EncodedMask, Trace
@@ -109,7 +109,7 @@ def everything_response(event: EverythingEvent, mask_format: Format, call: Timed
                 height=height,
                 info=info_message(trace, call),
                 complete=trace.complete,
-                strategy=pb.Strategy.Value(f"STRATEGY_{Strategy(trace.strategy).name}"),
+                strategy=_strategy(Strategy(trace.strategy)),
                 prompts_done=trace.prompts,
             )
             return pb.SegmentEverythingResponse(summary=summary)
@@ -171,12 +171,22 @@ def variant_message(spec: VariantSpec, models: Iterable[Model], profile: DeviceP
         engine=served[0].engine.name if served else "",
         install_command="" if served else f"samgate pull {spec.name}",
         operating_points=[_point_message(points[model.name]) for model in served],
+        prompts=pb.PromptSupport(
+            background_points=spec.prompts.background,
+            mask_logits=spec.prompts.mask,
+            max_points=spec.prompts.most_points or 0,
+        ),
+        strategies=[_strategy(one) for one in Strategy if inapplicable(one, spec) is None],
     )
     if spec.accuracy.box_miou is not None:
         message.published_box_miou = spec.accuracy.box_miou / 100
     if spec.accuracy.point_miou is not None:
         message.published_point_miou = spec.accuracy.point_miou / 100
     return message
+
+
+def _strategy(strategy: Strategy) -> pb.Strategy.ValueType:
+    return pb.Strategy.Value(f"STRATEGY_{strategy.name}")
 
 
 def _point_message(point: OperatingPoint) -> pb.OperatingPoint:

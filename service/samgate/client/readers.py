@@ -55,6 +55,12 @@ def read_variants(answer: pb.ListVariantsResponse) -> list[results.VariantInfo]:
                 )
                 for point in variant.operating_points
             ),
+            background_points=variant.prompts.background_points,
+            mask_logits=variant.prompts.mask_logits,
+            max_points=variant.prompts.max_points or None,
+            strategies=tuple(
+                pb.Strategy.Name(strategy).removeprefix("STRATEGY_").lower() for strategy in variant.strategies
+            ),
         )
         for variant in answer.variants
     ]

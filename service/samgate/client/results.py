@@ -199,7 +199,11 @@ class OperatingPointInfo:
 @dataclass(frozen=True, slots=True)
 class VariantInfo:
     """A variant that the server knows. ``input_size`` is in pixels, mIoU is on COCO val, 0 to 1, None if unpublished;
-    ``install_command`` is empty for variants that are served."""
+    ``install_command`` is empty for variants that are served.
+
+    All take foreground points and boxes. Some take ``background_points``, some ``mask_logits`` of an earlier answer;
+    ``max_points`` is the most of one prompt, where a box counts as two, None where only the server's limits count.
+    ``strategies`` of ``everything`` apply to it; for ``object_aware`` the server needs a detector, too."""
 
     name: str
     title: str
@@ -214,3 +218,7 @@ class VariantInfo:
     published_point_miou: float | None
     install_command: str
     operating_points: tuple[OperatingPointInfo, ...]
+    background_points: bool
+    mask_logits: bool
+    max_points: int | None
+    strategies: tuple[str, ...]

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from samgate.compile.external import LARGE, write_external
 from samgate.errors import CompileError, WeightsError
@@ -31,17 +32,21 @@ OPSET = 20
 """The first with Gelu as one operator; it has LayerNormalization, too."""
 
 _NAMES_SHOWN = 5
-_EXAMPLE_SIZES = {"N": 2, "I": 2, "P": 3, "K": 4, "U": 2, "S": 5}
-"""Of dynamic axes while a graph is traced: each another, where they could be mistaken for each other."""
+EXAMPLE_SIZES = {"N": 1, "I": 2, "P": 3, "K": 4, "U": 2, "S": 5}
+"""Of dynamic axes while a graph is traced: each another, where they could be mistaken for each other. An encoder's one
+has nothing to be mistaken for, and with two images ViT-H's would take twice the time and 3 GB more."""
 
 
 def load_network(spec: VariantSpec, state_dict: Mapping[str, Tensor | NDArray[Any]]) -> Any:
     """The network of ``spec``, whatever its class, with exactly the weights of ``state_dict``, in evaluation mode.
 
+    It has the arrays of ``state_dict`` themselves, where they can be written to: ViT-H's take 2.5 GB.
+
     Raises:
         WeightsError: names or shapes differ from the network's; the message lists the first of them.
     """
-    network: nn.Module = resolve(spec.network)(spec)
+    with _Untouched():
+        network: nn.Module = resolve(spec.network)(spec)
     own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     given = {name: tuple(value.shape) for name, value in state_dict.items()}
     problems = {
@@ -52,9 +57,25 @@ def load_network(spec: VariantSpec, state_dict: Mapping[str, Tensor | NDArray[An
     if any(problems.values()):
         listed = "; ".join(f"{len(names)} {problem}: {_first(names)}" for problem, names in problems.items() if names)
         raise WeightsError(f"these are not the weights of {spec.name}: {listed}")
-    tensors = {name: value if isinstance(value, Tensor) else torch.tensor(value) for name, value in state_dict.items()}
+    tensors = {
+        name: value if isinstance(value, Tensor) else torch.from_numpy(np.require(value, requirements=["C", "W"]))
+        for name, value in state_dict.items()
+    }
     network.load_state_dict(tensors, strict=True, assign=True)
     return network.eval()
+
+
+class _Untouched(TorchFunctionMode):
+    """Leaves parameters as memory is given to them: that isn't used up before something is written to it, and what is
+    loaded takes their place."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        named = kwargs or {}
+        if getattr(func, "__module__", "") == nn.init.__name__:
+            return args[0] if args else named["tensor"]
+        return func(*args, **named)
 
 
 def graph_module(spec: VariantSpec, network: nn.Module, name: GraphName) -> nn.Module:
@@ -118,7 +139,7 @@ def _export(module: nn.Module, graph: GraphSpec, path: Path) -> None:
 
 
 def _example(tensor: TensorSpec) -> Tensor:
-    shape = tuple(size if isinstance(size, int) else _EXAMPLE_SIZES[size] for size in tensor.shape)
+    shape = tuple(size if isinstance(size, int) else EXAMPLE_SIZES[size] for size in tensor.shape)
     return torch.ones(shape, dtype=getattr(torch, tensor.dtype))
 
 

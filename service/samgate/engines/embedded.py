@@ -91,7 +91,7 @@ class EmbeddedEngine:
         self.name = name
         self.precision = precision
         self.capacity = capacity
-        self._graphs = graphs
+        self._loaded: LoadedGraphs | None = graphs
         self._encoding = ThreadPoolExecutor(1, thread_name_prefix=f"{name}-encode")
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix=f"{name}-decode")
         self._beside = ThreadPoolExecutor(
@@ -105,6 +105,13 @@ class EmbeddedEngine:
         self._latest = LatestTerms()
         self._terms_lock = Lock()
         self._closed = False
+
+    @property
+    def _graphs(self) -> LoadedGraphs:
+        """Raises Unavailable once the engine is closed."""
+        if self._loaded is None:
+            raise Unavailable("the engine is closed")
+        return self._loaded
 
     async def encode(self, images: Images, deadline: float) -> list[FloatArray]:  # noqa: ARG002
         """See :meth:`samgate.engines.base.Engine.encode`."""
@@ -175,6 +182,8 @@ class EmbeddedEngine:
         self._closed = True
         for executor in (self._encoding, self._decoding, self._beside, self._everything):
             await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
+        # A gigabyte, which is not to wait until the last of those who know the engine is gone.
+        self._loaded, self._lanes, self._latest = None, SimpleQueue(), LatestTerms()
 
     async def _run(self, executor: ThreadPoolExecutor, *runs: Callable[[], T]) -> list[T]:
         if self._closed:
