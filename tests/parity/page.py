@@ -78,7 +78,7 @@ def page(measured: Mapping[str, Record]) -> str:
     return "\n".join(
         (
             _HEAD,
-            f"Measured on: {', '.join(machines)}, two cores, beside other work: times scatter by half and more.\n",
+            f"Measured on: {', '.join(machines)}, two cores of a shared machine: times scatter by a fifth and more.\n",
             _table(head, figures),
             _PLANS,
             _table(("variant", "nodes in f32", *CAPABILITIES), (_plans(spec, measured[spec.name]) for spec in own())),
