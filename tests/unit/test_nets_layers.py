@@ -93,3 +93,13 @@ def test_other_weights_are_refused(change: object, told: str) -> None:
     change(state)
     with pytest.raises(WeightsError, match=told):
         load_network(SPEC, state)
+
+
+def test_weights_are_taken_and_not_copied() -> None:
+    state = {name: value.numpy().copy() for name, value in build(SPEC).state_dict().items()}
+    loaded = load_network(SPEC, state).state_dict()
+    assert all(np.shares_memory(loaded[name].numpy(), value) for name, value in state.items())
+    state["mask_decoder.iou_token.weight"].flags.writeable = False
+    copied = load_network(SPEC, state).state_dict()["mask_decoder.iou_token.weight"].numpy()
+    assert not np.shares_memory(copied, state["mask_decoder.iou_token.weight"])
+    assert np.array_equal(copied, state["mask_decoder.iou_token.weight"])

@@ -34,7 +34,7 @@ OPSET = 20
 _NAMES_SHOWN = 5
 EXAMPLE_SIZES = {"N": 1, "I": 2, "P": 3, "K": 4, "U": 2, "S": 5}
 """Of dynamic axes while a graph is traced: each another, where they could be mistaken for each other. An encoder's one
-has nothing to be mistaken for, and with two images ViT-H's would take twice the time and 3 GB more."""
+has nothing to be mistaken for, and with two images ViT-H's would take twice the time."""
 
 
 def load_network(spec: VariantSpec, state_dict: Mapping[str, Tensor | NDArray[Any]]) -> Any:

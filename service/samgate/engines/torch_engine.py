@@ -2,7 +2,7 @@
 
 What segment_anything_fast (PyTorch's "Segment Anything Fast") does to SAM, for any variant: bf16, the encoder compiled
 with its shapes fixed, fused attention, and the prompts of several images decoded in one call. Without a GPU this works
-as well, and gives OpenVINO's answers in twice to three times the time (docs/benchmarks.md); on a GPU it was never run.
+as well, and gives OpenVINO's answers in 1.7 to 3 times the time (docs/benchmarks.md); on a GPU it was never run.
 """
 
 from __future__ import annotations
