@@ -55,7 +55,7 @@ audit: .venv-audit/.installed  ## known vulnerabilities in the pinned versions
 
 licences: $(VENV)/.developed .venv-audit/.installed  ## write docs/licences.md
 	@{ echo "# Licences"; echo; echo "Every distribution that tests and development install, by \`make licences\`."; echo; \
-		.venv-audit/bin/pip-licenses --python $(BIN)/python --from mixed --format markdown --order name; } | sed "s/+cpu /     /" > docs/licences.md
+		.venv-audit/bin/pip-licenses --python $(BIN)/python --from mixed --format markdown --order name --with-system; } | sed "s/+cpu /     /" > docs/licences.md
 
 clean:  ## remove .venv and what builds and tests left
 	rm -rf $(VENV) .venv-upstream .venv-audit .tools build .mypy_cache .ruff_cache .pytest_cache .hypothesis service/samgate.egg-info

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from parity.weights import draw_state
 from samgate.profiles import device, measure
 from samgate.variants import VARIANTS, get_variant
+from samgate.variants.clip import TEXT_MODELS, VIT_B_32, ClipSpec
 from samgate.variants.spec import VariantSpec
 from samgate.weights.formats import network_shapes
 from samgate.weights.store import Origin, save
@@ -60,6 +61,17 @@ def reduced(names: Sequence[str], home: Path) -> Iterator[list[VariantSpec]]:
             patch.setitem(VARIANTS, spec.name, spec)
             install_drawn(spec)
         yield specs
+
+
+@contextmanager
+def reduced_text_model(home: Path) -> Iterator[ClipSpec]:
+    """CLIP, reduced and installed in ``home``, known by its name inside the block."""
+    spec = VIT_B_32.reduced()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAMGATE_HOME", str(home))
+        patch.setitem(TEXT_MODELS, spec.name, spec)
+        save(spec, draw_state(network_shapes(spec)), Origin(spec.weights_name, "drawn", {}))
+        yield spec
 
 
 def picture(height: int, width: int) -> NDArray[np.uint8]:

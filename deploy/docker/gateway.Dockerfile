@@ -30,7 +30,7 @@ ENV PIP_CONSTRAINT=/build/constraints.txt \
 # The secret is pip's configuration, where packages come from an index of yours.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     python3 -m venv --without-pip /opt/samgate && \
-    pip --python /opt/samgate/bin/python install '/build/samgate[tracing,triton]'
+    pip --python /opt/samgate/bin/python install '/build/samgate[text,tracing,triton]'
 
 FROM venv AS sbom
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
@@ -43,7 +43,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
 FROM venv AS exporter
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     pip --python /opt/samgate/bin/python install torch==2.13.0 && \
-    pip --python /opt/samgate/bin/python install '/build/samgate[compile,tracing,triton]'
+    pip --python /opt/samgate/bin/python install '/build/samgate[compile,text,tracing,triton]'
 
 FROM exporter AS models
 ARG MODELS=mobilesam,mobilesam-768,mobilesam-512

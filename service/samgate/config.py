@@ -236,6 +236,8 @@ class Settings:
     accurate that meets their deadline."""
     detector: str = ""
     """Name of the detector whose boxes prompt the decoder for object-aware segmentation; empty for none."""
+    text_model: str = ""
+    """Name of the model that prompts in words are understood with, of variants that take them; empty for none."""
     drain_s: float = 30.0
     """After SIGTERM, calls in flight have this long to finish."""
     default_deadline_s: float = 30.0

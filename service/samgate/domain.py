@@ -119,13 +119,15 @@ class Prompt:
     """One object to segment; coordinates are (x, y) in image pixels.
 
     ``points`` is float32 ``[K, 2]`` with ``labels`` int32 ``[K]`` (1 foreground, 0 background), K may be 0; ``box``
-    is float32 ``[4]`` (x0, y0, x1, y1); ``mask_logits`` is float32 ``[256, 256]``.
+    is float32 ``[4]`` (x0, y0, x1, y1); ``mask_logits`` is float32 ``[256, 256]``; ``text``, words for it, comes with
+    none of these, empty without.
     """
 
     points: FloatArray
     labels: IntArray
     box: FloatArray | None = None
     mask_logits: FloatArray | None = None
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,11 @@ points = st.builds(pb.Point, x=coordinate, y=coordinate, label=st.integers(-1, 4
 boxes = st.builds(pb.Box, x0=coordinate, y0=coordinate, x1=coordinate, y1=coordinate)
 masks = st.one_of(st.just(b""), st.binary(max_size=64), st.just(bytes(256 * 256 * 4)))
 prompts = st.builds(pb.Prompt, points=st.lists(points, max_size=4), box=st.one_of(st.none(), boxes), mask_logits=masks)
+worded_prompts = st.builds(
+    pb.Prompt,
+    text=st.text(max_size=80) | st.sampled_from(["dog " * 250, "dog " * 251]),
+    points=st.lists(points, max_size=1),
+)
 good_prompts = st.builds(
     pb.Prompt,
     points=st.lists(
@@ -92,7 +97,7 @@ images = st.one_of(
 segment_requests = st.builds(
     pb.SegmentRequest,
     image=images,
-    prompts=st.lists(prompts | good_prompts, max_size=5),
+    prompts=st.lists(prompts | good_prompts | worded_prompts, max_size=5),
     selection=st.integers(-1, 5),
     format=st.integers(-1, 7),
     return_logits=st.booleans(),

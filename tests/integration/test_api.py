@@ -188,6 +188,10 @@ BAD: dict[str, tuple[pb.SegmentRequest, str]] = {
     "no prompts": (pb.SegmentRequest(image=GOOD), "prompts: is empty"),
     "too many prompts": (pb.SegmentRequest(image=GOOD, prompts=[POINT] * 257), "prompts: has 257; the limit is 256"),
     "empty prompt": (pb.SegmentRequest(image=GOOD, prompts=[POINT, pb.Prompt()]), "prompts[1]: is empty"),
+    "words beside a point": (
+        pb.SegmentRequest(image=GOOD, prompts=[pb.Prompt(points=POINT.points, text="a dog")]),
+        "prompts[0].text: stands alone: points can't be in the same prompt",
+    ),
     "NaN": (pb.SegmentRequest(image=GOOD, prompts=[pointed(NAN, 1)]), "prompts[0].points[0].x: is nan"),
     "infinity": (pb.SegmentRequest(image=GOOD, prompts=[boxed(0, 0, INFINITY, 3)]), "prompts[0].box.x1: is inf"),
     "point outside": (pb.SegmentRequest(image=GOOD, prompts=[pointed(65, 1)]), "outside of the 64×48 image"),

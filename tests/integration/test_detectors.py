@@ -247,6 +247,7 @@ def test_variants_lists_it_with_its_licence(yolox: DetectorSpec, capsys: pytest.
 def test_triton_has_the_embedded_detector_s_bits(shared_data: Path, photographs: list[UInt8Array]) -> None:
     from samgate.engines.triton.detector import TritonDetector
     from samgate.triton.local import local_triton
+    from samgate.triton.staging import Beside
 
     # In the home that has the server.
     pull_detector(YOLOX, from_file=shared_data / "weights" / "yolox_nano.onnx")
@@ -267,6 +268,6 @@ def test_triton_has_the_embedded_detector_s_bits(shared_data: Path, photographs:
         await detector.close()
         assert not await detector.healthy()
 
-    with local_triton({}, detectors=["yolox-nano"]) as server:
+    with local_triton({}, beside=Beside(["yolox-nano"])) as server:
         asyncio.run(compare(server.grpc))
     asyncio.run(embedded.close())

@@ -11,7 +11,7 @@ import pytest
 from samgate.cli.main import main
 from samgate.compile.graphs import ensure_graphs
 from samgate.repository.config import ModelConfig, Tensor
-from samgate.repository.models import model_configs
+from samgate.repository.models import model_configs, served_graphs
 from samgate.repository.profiles import PROFILES
 from samgate.variants.mobilesam import SPEC
 
@@ -63,7 +63,7 @@ def test_tensorrt_plans_need_a_precision_and_a_gpu(tmp_path: Path, capsys: pytes
 def test_a_repository_with_models_is_complete(installed: None, tmp_path: Path) -> None:
     assert build("--models", "--profile", "openvino", "--output", tmp_path) == 0
     files = ensure_graphs(SPEC)
-    for name in PROFILES["openvino"].graphs:
+    for name in served_graphs(SPEC, PROFILES["openvino"]):
         placed = tmp_path / "openvino" / f"mobilesam_{name}" / "1" / "model.onnx"
         assert placed.read_bytes() == files[name].read_bytes()
         assert not placed.is_symlink()

@@ -83,7 +83,7 @@ class FakeGateway(segmentation_pb2_grpc.SegmentationServicer):
             name="fake",
             served=True,
             published_box_miou=0.5,
-            prompts=pb.PromptSupport(background_points=True, max_points=6),
+            prompts=pb.PromptSupport(background_points=True, max_points=6, text=True),
             strategies=[pb.STRATEGY_GRID, pb.STRATEGY_OBJECT_AWARE],
         )
         return pb.ListVariantsResponse(variants=[known, pb.Variant(name="other")])
@@ -143,6 +143,9 @@ def test_every_call_of_the_blocking_client(gateway: FakeGateway) -> None:
         assert (known.published_box_miou, other.published_box_miou) == (0.5, None)
         assert (known.background_points, known.mask_logits, known.max_points) == (True, False, 6)
         assert (known.strategies, other.max_points) == (("grid", "object_aware"), None)
+        assert (known.text, other.text) == (True, False)
+        client.segment(b"x", text="a black dog")
+        assert list(gateway.requests[-1].prompts) == [pb.Prompt(text="a black dog")]
 
 
 async def test_every_call_of_the_async_client(gateway: FakeGateway) -> None:
@@ -152,6 +155,8 @@ async def test_every_call_of_the_async_client(gateway: FakeGateway) -> None:
         embedded = await client.embed(b"x")
         answer = await client.segment(embedded, points=[0, 0], format="packed_bits")
         assert answer.masks[0].to_numpy().sum() == 1
+        await client.segment(b"x", text="a black dog")
+        assert list(gateway.requests[-1].prompts) == [pb.Prompt(text="a black dog")]
         everything = await client.everything(b"x", on_progress=seen.append, format="packed_bits", points_per_side=4)
         check_everything(everything, seen)
         assert [variant.name for variant in await client.variants()] == ["fake", "other"]

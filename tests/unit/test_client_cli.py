@@ -27,6 +27,7 @@ from samgate.client import (
     Segmentation,
     Timings,
 )
+from samgate.config import Settings
 from samgate.domain import Polygon
 from samgate.errors import SamgateError
 from samgate.imaging import formats
@@ -46,6 +47,7 @@ class ScriptedClient(Client):
         self.asked: dict[str, Any] = {}
         self.size = SIZE
         self.complete = True
+        self.local: list[object] = []
 
     def segment(self, image: Any, **options: Any) -> Segmentation:
         self.asked = {"image": image, **options}
@@ -74,7 +76,8 @@ def client(monkeypatch: pytest.MonkeyPatch) -> ScriptedClient:
     scripted = ScriptedClient()
 
     @contextmanager
-    def connected(args: argparse.Namespace) -> Iterator[Client]:
+    def connected(args: argparse.Namespace, *local: object) -> Iterator[Client]:
+        scripted.local.append(local)
         yield scripted
 
     monkeypatch.setattr(output, "connected", connected)
@@ -94,7 +97,7 @@ def run(*arguments: object) -> int:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "give at least one --point X,Y or --box"),
+        ([], "give at least one --point X,Y or --box X0,Y0,X1,Y1, or a --text WORDS"),
         (["--point", "1"], "expected X,Y or X,Y:background in pixels, such as 120,80, got '1'"),
         (["--point", "1,2:sky"], "expected X,Y or X,Y:background"),
         (["--point", "1,nan"], "expected X,Y or"),
@@ -102,6 +105,11 @@ def run(*arguments: object) -> int:
         (["--box", "9,2,3,4"], "with X0 < X1 and Y0 < Y1"),
         (["--box", "1,2,3,4", "--box", "1,2,3,4"], "with --separate, each is an object of its own"),
         (["--point", "1,2:background", "--separate"], "a background point is no object"),
+        (["--text", " "], "expected words, such as 'a black dog', got ' '"),
+        (["--text", "a dog", "--text", "a cat"], "one object has one --text, got 2: with --separate"),
+        (["--text", "a dog", "--point", "1,2"], "a --text stands alone: with --separate, each"),
+        (["--text", "a dog", "--box", "1,2,3,4"], "a --text stands alone: with --separate, each"),
+        (["--text", "a dog", "--text-model", "clip", "--server", "nowhere"], "a --server has its own"),
         (["--point", "1,2", "-o", "mask.bmp"], "ending in .png or .json or .npy, got 'mask.bmp'"),
         (["--point", "1,2", "-o", "no/such/mask.png"], "folder 'no/such' doesn't exist"),
         (["--point", "1,2", "--timeout", "0"], "--timeout takes a number above 0, got '0'"),
@@ -125,6 +133,8 @@ def test_mistakes_are_told_with_what_is_expected(
         (["--point", "1,2", "--point", "3,4", "--separate"], "best", 2),
         (["--point", "1,2", "--box", "0,0,5,5", "--box", "1,1,5,5", "--separate"], "single", 3),
         (["--point", "1,2", "--selection", "multi"], "multi", 1),
+        (["--text", "a dog"], "single", 1),
+        (["--text", "a dog", "--text", "a cat", "--point", "1,2", "--separate"], "single", 3),
     ],
 )
 def test_points_and_boxes_become_prompts(
@@ -144,6 +154,40 @@ def test_one_object_of_points_and_a_box(client: ScriptedClient) -> None:
     assert one.box is not None
     assert one.box.tolist() == [0, 1, 5, 6]
     assert client.asked["variant"] == "v"
+
+
+def test_words_become_prompts_for_what_takes_them(client: ScriptedClient) -> None:
+    run("segment", "dog.jpg", "--text", "a black dog")
+    (one,) = client.asked["prompts"]
+    assert (one.text, one.points.shape, one.box) == ("a black dog", (0, 2), None)
+    usual = {"SAMGATE_VARIANTS": "fastsam-s", "SAMGATE_TEXT_MODEL": "clip-vit-b-32"}
+    run("segment", "dog.jpg", "--text", "a cat", "--box", "0,0,5,5", "--separate", "--text-model", "another")
+    box, words = client.asked["prompts"]
+    assert (box.text, words.text) == ("", "a cat")
+    run("segment", "dog.jpg", "--point", "1,2")
+    assert client.local == [(None, usual), ("another", usual), (None, None)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "variants"),
+    [
+        ([], {}, "fastsam-s"),
+        (["--variant", "fastsam-x"], {}, "fastsam-x"),
+        ([], {"SAMGATE_VARIANTS": "fastsam-x:fp16"}, "fastsam-x:fp16"),
+    ],
+)
+def test_what_runs_here_for_words_can_be_named(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], environment: dict[str, str], variants: str
+) -> None:
+    def gateway(settings: Settings, report: object) -> None:
+        raise SamgateError(f"would serve {settings.variants}")
+
+    monkeypatch.setattr("samgate.api.local.local_gateway", gateway)
+    monkeypatch.delenv("SAMGATE_VARIANTS", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SamgateError, match=f"would serve {variants}$"):
+        run("segment", "dog.jpg", "--text", "a dog", *arguments)
 
 
 def test_a_mask_in_every_kind_of_file(

@@ -31,13 +31,14 @@ SIZE = (60, 90)
 
 class ScriptedClient(Client):
     """Answers three masks (or one) whose logits are positive in the square's top left quarter, and holds an embedding
-    until ``forget`` is called."""
+    until ``forget`` is called. Compares an image with words once it has had its pixels with some."""
 
     def __init__(self) -> None:
         super().__init__("nowhere")
         self.embedded: list[np.ndarray] = []
         self.held: set[str] = set()
         self.asked: list[dict[str, Any]] = []
+        self.compared = False
         self.found: tuple[EverythingMask, ...] = ()
 
     def embed(self, image: Any, **options: Any) -> EmbeddedImage:
@@ -50,9 +51,11 @@ class ScriptedClient(Client):
         self.held.clear()
 
     def segment(self, image: Any, **options: Any) -> Segmentation:
-        if image.handle.value not in self.held:
-            raise NotFound("gone")
-        self.asked.append(options)
+        words, pixels = options["text"] is not None, isinstance(image, np.ndarray)
+        if not pixels and (image.handle.value not in self.held or (words and not self.compared)):
+            raise NotFound("send the image")
+        self.compared |= words
+        self.asked.append({"image": image, **options})
         logits = np.full((256, 256), -4, np.float32)
         logits[:128, :128] = 4
         bits = np.packbits(quarter()).tobytes()
@@ -121,6 +124,21 @@ def test_a_lost_embedding_is_made_again_from_the_pixels_of_set_image() -> None:
         predictor.predict(np.array([[3, 4]]), np.array([1]))
     assert len(client.embedded) == 2
     assert np.array_equal(client.embedded[1], picture())
+
+
+def test_words_are_compared_with_the_pixels_of_set_image_and_then_by_handle() -> None:
+    client = ScriptedClient()
+    predictor = SamPredictor(client, variant="fastsam-s")
+    predictor.set_image(picture())
+    masks, ious, low_res = predictor.predict(text="a black dog")
+    assert (masks.shape, ious.shape, low_res.shape) == ((3, *SIZE), (3,), (3, 256, 256))
+    predictor.predict(text="a cat", multimask_output=False)
+    first, second = client.asked
+    assert np.array_equal(first["image"], picture())
+    assert isinstance(second["image"], EmbeddedImage)
+    assert (first["text"], first["points"], first["variant"]) == ("a black dog", None, "fastsam-s")
+    assert second["text"] == "a cat"
+    assert len(client.embedded) == 1
 
 
 def test_a_predictor_without_image_says_so() -> None:

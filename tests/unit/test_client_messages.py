@@ -82,10 +82,25 @@ def test_prompts_take_plain_lists() -> None:
     assert one.mask_logits.shape == (256, 256)
 
 
+def test_words_are_a_prompt_of_their_own() -> None:
+    one = prompt(text="a black dog")
+    assert (one.text, one.points.shape, one.labels.shape) == ("a black dog", (0, 2), (0,))
+    assert (one.box, one.mask_logits) == (None, None)
+    sent = requests.segment_request(b"x", [one, prompt(points=[0, 0])], "multi", "rle", False, ANY).prompts
+    assert sent[0] == pb.Prompt(text="a black dog")
+    assert sent[1].text == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "field"),
     [
         ({}, "prompt"),
+        ({"text": ""}, "text"),
+        ({"text": " \t"}, "text"),
+        ({"text": "a dog", "points": [[1, 2]]}, "text"),
+        ({"text": "a dog", "labels": [1]}, "text"),
+        ({"text": "a dog", "box": [1, 2, 3, 4]}, "text"),
+        ({"text": "a dog", "mask_logits": np.zeros((256, 256))}, "text"),
         ({"points": [[1, 2, 3]]}, "points"),
         ({"points": "here"}, "points"),
         ({"points": [[1, 2]], "labels": [1, 0]}, "labels"),
@@ -105,6 +120,10 @@ def test_several_prompts_and_a_single_one_exclude_each_other() -> None:
     assert one_or_many(several, None, None, None, None) == several
     with pytest.raises(InvalidArgument, match="can't be combined"):
         one_or_many(several, [1, 1], None, None, None)
+    with pytest.raises(InvalidArgument, match="can't be combined"):
+        one_or_many(several, None, None, None, None, "a dog")
+    (words,) = one_or_many(None, None, None, None, None, "a dog")
+    assert words.text == "a dog"
     with pytest.raises(InvalidArgument, match="empty"):
         one_or_many([], None, None, None, None)
 

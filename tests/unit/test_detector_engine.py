@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from samgate.engines import detector as module
+from samgate.engines import lane
 from samgate.engines.detector import EmbeddedDetector
 from samgate.errors import DeadlineExceeded, Overloaded, Unavailable
 from samgate.variants.detectors import DETECTORS
@@ -94,12 +94,12 @@ async def test_a_cancelled_call_that_waits_never_runs_and_one_that_runs_is_waite
 
 
 async def test_only_so_many_calls_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_WAITING", 2)
+    monkeypatch.setattr(lane, "MAX_WAITING", 2)
     graph = Graph()
     detector = EmbeddedDetector("test", SPEC, graph)
     calls = [asyncio.create_task(detector.detect(PIXELS, soon())) for _ in range(2)]
     await began(graph)
-    with pytest.raises(Overloaded, match="2 images wait for yolox-nano") as refused:
+    with pytest.raises(Overloaded, match="2 calls wait for yolox-nano") as refused:
         await detector.detect(PIXELS, soon())
     assert refused.value.reason == "busy"
     graph.go.set()

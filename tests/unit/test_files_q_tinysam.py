@@ -27,7 +27,8 @@ from samgate.errors import WeightsError
 from samgate.variants import get_variant
 from samgate.variants.nets.layers import ConvNorm
 from samgate.variants.nets.levels import with_levels
-from samgate.weights.formats import network_shapes, resolve
+from samgate.variants.spec import resolve
+from samgate.weights.formats import network_shapes
 from samgate.weights.pull import pull
 from samgate.weights.store import load
 from samgate.weights.tinysam_file import read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -10,12 +11,13 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig as Message
 
 from samgate.errors import NotFound
-from samgate.repository.models import Batching, model_configs, model_name
+from samgate.repository.models import Batching, model_configs, model_name, plan_of, served_graphs
 from samgate.repository.pbtxt import write_pbtxt
 from samgate.repository.profiles import PROFILES, Profile, get_profile
 from samgate.repository.readme import readme
 from samgate.repository.tree import model_path, python_model, repository_files
 from samgate.variants import VARIANTS
+from samgate.variants.clip import MOST_CROPS, VIT_B_32
 from samgate.variants.graphs import GraphName, graph_specs
 from samgate.variants.mobilesam import SPEC
 
@@ -138,7 +140,7 @@ def test_given_parameters_come_on_top() -> None:
 def test_all_python_models_are_the_same_file() -> None:
     files = repository_files(PROFILES["python-cpu"], [SPEC])
     code = {path: text for path, text in files.items() if path.endswith(".py")}
-    assert len(code) == len(PROFILES["python-cpu"].graphs)
+    assert len(code) == len(served_graphs(SPEC, PROFILES["python-cpu"])) == 4
     assert set(code.values()) == {python_model()}
     assert "import samgate" not in python_model()
     assert "from samgate" not in python_model()
@@ -150,11 +152,25 @@ def test_paths_of_compiled_graphs() -> None:
 
 
 def test_the_readme_names_every_model_and_tensor() -> None:
-    text = readme(list(VARIANTS.values()))
-    graphs = graph_specs(SPEC)
-    for graph in (graphs[name] for name in {name for profile in PROFILES.values() for name in profile.graphs}):
-        assert f"`{model_name('mobilesam', graph.name)}`" in text
-        assert all(f"`{tensor.name}` {tensor.dtype}" in text for tensor in (*graph.inputs, *graph.outputs))
+    text = readme([*VARIANTS.values(), VIT_B_32])
+    served = {name for profile in PROFILES.values() for name in profile.graphs}
+    for spec in (SPEC, VIT_B_32):
+        graphs = [graph for graph in graph_specs(spec).values() if graph.name in served]
+        assert len(graphs) == len(served & set(spec.graphs)) > 1
+        for graph in graphs:
+            assert f"`{model_name(spec.name, graph.name)}`" in text
+            assert all(f"`{tensor.name}` {tensor.dtype}" in text for tensor in (*graph.inputs, *graph.outputs))
+
+
+def test_a_text_model_is_in_a_precision_that_it_has() -> None:
+    plans = replace(PROFILES["tensorrt"], plan="int8")
+    assert plan_of(SPEC, plans) == "int8"
+    assert plan_of(VIT_B_32, plans) == "fp16"
+    assert plan_of(VIT_B_32, replace(plans, plan="f32")) == "f32"
+    configs = model_configs(VIT_B_32, plans)
+    assert set(configs) == {"image_features", "text_features"}
+    assert configs["image_features"].parameters["plan"].string_value == "fp16"
+    assert configs["image_features"].max_batch_size == MOST_CROPS
 
 
 def test_the_same_specs_give_the_same_bytes() -> None:

@@ -15,8 +15,7 @@ from samgate.imaging.masks import full_logits
 from samgate.imaging.preprocess import encoder_input, frame_of
 from samgate.variants import get_variant
 from samgate.variants.nets.sam import EncoderGraph
-from samgate.variants.spec import VariantSpec
-from samgate.weights.formats import resolve
+from samgate.variants.spec import VariantSpec, resolve
 
 SPECS = [get_variant("efficientvit-sam-l0"), get_variant("efficientvit-sam-xl0")]
 

@@ -3,13 +3,12 @@ among these by boxes and points."""
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from fastsam_support import SPEC, Size, embedded
 from parity import rules
 from parity.recording import GOLDEN, Golden, read
 from parity.upstream.fastsam import (
@@ -17,22 +16,16 @@ from parity.upstream.fastsam import (
     RULE_BOXES,
     RULE_POINTS,
     RULE_SIZES,
-    crafted_candidates,
-    crafted_prototypes,
     rule_box,
     rule_points,
 )
 from samgate.domain import FloatArray, Frame, Prompt
 from samgate.imaging.masks import finish
-from samgate.imaging.preprocess import encoder_input, frame_of
+from samgate.imaging.preprocess import encoder_input
 from samgate.serving.prompting import group_prompts
-from samgate.variants import get_variant
 from samgate.variants.detections import detections_in
-from samgate.variants.nets.fastsam import FastSamDecoderGraph, FastSamEncoderGraph
-from samgate.variants.nets.yolov8 import YoloV8
+from samgate.variants.nets.fastsam import FastSamDecoderGraph
 
-SPEC = get_variant("fastsam-s")
-Size = tuple[int, int]
 PIXELS = 1.0
 """Of the image, between sides of boxes: upstream's scale is the exact one, here both sides were rounded to pixels of
 the input."""
@@ -46,30 +39,9 @@ ALIKE = 0.005
 BoolMasks = NDArray[np.bool_]
 
 
-class Answers(YoloV8):
-    """Has a crafted answer for every image."""
-
-    def __init__(self, wholes: int) -> None:
-        torch.nn.Module.__init__(self)
-        self._answer = torch.tensor(crafted_candidates(wholes))[None], torch.tensor(crafted_prototypes())[None]
-
-    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self._answer
-
-
 @pytest.fixture(scope="module")
 def golden() -> Golden:
     return read(GOLDEN / "rules_fastsam.npz")
-
-
-@cache
-def embedded(size: Size, wholes: int = 1) -> tuple[FloatArray, Frame]:
-    """The embedding ``[C, H, H]`` that the crafted answer makes of an image of ``size``."""
-    frame = frame_of(*size, SPEC)
-    pixels = torch.zeros(1, SPEC.input_size, SPEC.input_size, 3, dtype=torch.uint8)
-    with torch.inference_mode():
-        made = FastSamEncoderGraph(Answers(wholes), SPEC)(pixels, torch.tensor([frame.valid], dtype=torch.int32))
-    return made[0].numpy(), frame
 
 
 def theirs(golden: Golden, name: str, size: Size, count: int) -> BoolMasks:

@@ -35,7 +35,7 @@ def test_every_variant_was_measured_and_is_within_bounds(spec: VariantSpec) -> N
 def test_the_parameters_are_as_many_as_published(spec: VariantSpec) -> None:
     import torch
 
-    from samgate.weights.formats import resolve
+    from samgate.variants.spec import resolve
 
     with torch.device("meta"):
         network = resolve(spec.network)(spec)

@@ -12,6 +12,7 @@ import pytest
 from samgate.cli.weights import add_parsers
 from samgate.errors import NotFound, SamgateError, WeightsError
 from samgate.variants import VARIANTS
+from samgate.variants.clip import TEXT_MODELS
 from samgate.variants.detectors import DETECTORS
 from weights_support import PACKED, fake_spec, home, npm_source, small_network, tgz
 
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("small_network")
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An archive with the weights of ``tiny``, the only variant there is."""
     spec = fake_spec(npm_source())
-    for known in (VARIANTS, DETECTORS):
+    for known in (VARIANTS, DETECTORS, TEXT_MODELS):
         # Backwards, as they are put back the other way round: their order shows in what other tests compare.
         for name in reversed(tuple(known)):
             monkeypatch.delitem(known, name)

@@ -175,6 +175,7 @@ def variant_message(spec: VariantSpec, models: Iterable[Model], profile: DeviceP
             background_points=spec.prompts.background,
             mask_logits=spec.prompts.mask,
             max_points=spec.prompts.most_points or 0,
+            text=spec.prompts.text,
         ),
         strategies=[_strategy(one) for one in Strategy if inapplicable(one, spec) is None],
     )

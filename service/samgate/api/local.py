@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from samgate import loop
-from samgate.api.server import detecting, load_detector_of, load_models, load_profile, running
+from samgate.api.server import detecting, load_detector_of, load_models, load_profile, load_text_model_of, running
 from samgate.config import Settings
 from samgate.engines.load import own_server
 
@@ -26,6 +26,7 @@ def local_gateway(settings: Settings, report: Callable[[str], None] = lambda mes
     """
     with own_server(settings, report) as settings, tempfile.TemporaryDirectory(prefix="samgate-") as folder:
         models, detector = load_models(settings, report), load_detector_of(settings, report)
+        text_model = load_text_model_of(settings, report)
         target = f"unix:{Path(folder) / 'gateway.sock'}"
         started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
@@ -34,7 +35,7 @@ def local_gateway(settings: Settings, report: Callable[[str], None] = lambda mes
             profile = await load_profile(settings, models, report)
             async with (
                 detecting(detector) as detect,
-                running(settings, models, profile, target, detect=detect, doors=False),
+                running(settings, models, profile, target, detect=detect, text_model=text_model, doors=False),
             ):
                 started.set_result((asyncio.get_running_loop(), stop))
                 await stop.wait()

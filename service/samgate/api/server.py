@@ -25,9 +25,10 @@ from samgate.api.servicer import Segmentation
 from samgate.api.v1 import segmentation_pb2 as pb
 from samgate.api.v1 import segmentation_pb2_grpc
 from samgate.config import Limits, Settings
-from samgate.engines.base import Detector, Remote
+from samgate.engines.base import Detector, Remote, TextModel
 from samgate.engines.detector import load_detector
 from samgate.engines.load import load_engine
+from samgate.engines.text import load_text_model
 from samgate.errors import InvalidArgument, Unavailable
 from samgate.logs import log
 from samgate.profiles.device import device_profile
@@ -42,6 +43,7 @@ from samgate.serving.models import Model
 from samgate.tracing import Tracer
 from samgate.tracing.load import load_tracer
 from samgate.variants import get_variant
+from samgate.variants.clip import get_text_model
 from samgate.variants.detectors import get_detector
 
 logger = logging.getLogger("samgate.server")
@@ -100,6 +102,11 @@ async def _close(models: Iterable[Model]) -> None:
 def load_detector_of(settings: Settings, report: Callable[[str], None]) -> Detector | None:
     """The detector that ``settings`` name, if they do. Slow; raises as :func:`load_models` does."""
     return load_detector(get_detector(settings.detector), settings, report) if settings.detector else None
+
+
+def load_text_model_of(settings: Settings, report: Callable[[str], None]) -> TextModel | None:
+    """The text model that ``settings`` name, if they do. Slow; raises as :func:`load_models` does."""
+    return load_text_model(get_text_model(settings.text_model), settings, report) if settings.text_model else None
 
 
 @asynccontextmanager
@@ -205,7 +212,11 @@ class Server:
         """Ask the engines whether they are healthy, and let gRPC's health service say so; it stays NOT_SERVING once
         the server drains."""
         health = await self.gateway.look_after_engines()
-        runners: list[object] = [*(model.engine for model in self.gateway.models.values()), self.detector]
+        runners: list[object] = [
+            *(model.engine for model in self.gateway.models.values()),
+            self.detector,
+            self.gateway.text_model,
+        ]
         self._metrics.sample(self.gateway, health, [one for one in runners if isinstance(one, Remote)])
         if self.tls is not None:
             self._metrics.tls_expiry.set(self.tls.expires.timestamp())
@@ -240,10 +251,12 @@ async def running(
     *,
     detect: Detect | None = None,
     detector: Detector | None = None,
+    text_model: TextModel | None = None,
     doors: bool = True,
 ) -> AsyncIterator[Running]:
     """A serving server inside the block, drained at its end. ``detect`` finds objects, where a detector is served; of
-    ``detector`` metrics tell the servers' health. ``doors``: also the ports for metrics, probes and administration.
+    ``detector`` metrics tell the servers' health. ``text_model`` knows what words mean; it is closed at the end, as the
+    models are. ``doors``: also the ports for metrics, probes and administration.
 
     Raises InvalidArgument for a server that would be open to everybody, and for files of its that can't be used.
     """
@@ -254,7 +267,7 @@ async def running(
         log(logger, logging.WARNING, warning)
     metrics, probes = Metrics(), Probes()
     tracer = load_tracer(settings.tracing, metrics.count_spans)
-    gateway = Gateway(settings, models, profile, metrics, detect, identities.weight)
+    gateway = Gateway(settings, models, profile, metrics, detect, identities.weight, text_model)
     metrics.watch(gateway)
     server = Server(settings, gateway, metrics, identities, target, tracer)
     server.detector = detector
@@ -294,13 +307,14 @@ async def serve_until(
     on_ready: Callable[[Running], None],
     report: Callable[[str], None],
     detector: Detector | None = None,
+    text_model: TextModel | None = None,
 ) -> None:
     """Serve until ``stop`` is set, then drain."""
     profile = await load_profile(settings, models, report)
     target = f"{settings.host}:{settings.port}"
     async with (
         detecting(detector) as detect,
-        running(settings, models, profile, target, detect=detect, detector=detector) as ready,
+        running(settings, models, profile, target, detect=detect, detector=detector, text_model=text_model) as ready,
     ):
         on_ready(ready)
         await stop.wait()

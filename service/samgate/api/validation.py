@@ -26,6 +26,8 @@ from samgate.variants import get_variant
 V = TypeVar("V")
 
 MASK_SIDE = 256
+MAX_TEXT = 1000
+"""Characters of a prompt in words."""
 _MAX_NAME = 128
 
 _SELECTIONS: dict[int, Selection] = {
@@ -190,8 +192,11 @@ def _prompts(prompts: Sequence[pb.Prompt], limits: Limits) -> tuple[Prompt, ...]
 
 
 def _prompt(prompt: pb.Prompt, field: str, limits: Limits) -> Prompt:
-    if not prompt.points and not prompt.HasField("box") and not prompt.mask_logits:
-        raise InvalidArgument(field, "is empty: it needs points, a box or mask_logits")
+    given = [item.name for item, _ in prompt.ListFields()]
+    if not given:
+        raise InvalidArgument(field, "is empty: it needs points, a box, mask_logits or a text")
+    if prompt.text:
+        _check_text(prompt.text, f"{field}.text", [name for name in given if name != "text"])
     if len(prompt.points) > limits.max_points:
         raise InvalidArgument(f"{field}.points", f"has {len(prompt.points)}; the limit is {limits.max_points}")
     labels = []
@@ -205,7 +210,17 @@ def _prompt(prompt: pb.Prompt, field: str, limits: Limits) -> Prompt:
         labels=np.array(labels, np.int32),
         box=_box(prompt.box, f"{field}.box") if prompt.HasField("box") else None,
         mask_logits=_mask_logits(prompt.mask_logits, f"{field}.mask_logits") if prompt.mask_logits else None,
+        text=prompt.text,
     )
+
+
+def _check_text(text: str, field: str, others: Sequence[str]) -> None:
+    if others:
+        raise InvalidArgument(field, f"stands alone: {' and '.join(others)} can't be in the same prompt")
+    if len(text) > MAX_TEXT:
+        raise InvalidArgument(field, f"has {len(text)} characters; the limit is {MAX_TEXT}")
+    if not text.strip():
+        raise InvalidArgument(field, f"is {text!r}: it needs words")
 
 
 def _box(box: pb.Box, field: str) -> FloatArray:

@@ -15,8 +15,9 @@ from samgate.cli.files import write_bytes
 from samgate.compile.targets import TARGETS, Target, default_plan, get_target
 from samgate.errors import InvalidArgument
 from samgate.variants import VARIANTS, get_variant
+from samgate.variants.clip import TEXT_MODELS
 from samgate.variants.detectors import DETECTORS, DetectorSpec
-from samgate.variants.spec import VariantSpec
+from samgate.variants.spec import NetworkSpec
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,8 +34,8 @@ Compile a variant's graphs for a target, in one of its precision plans, and inst
 
 Whatever can run on this machine has to pass an accuracy gate first, against f32 on real images; what fails is not
 installed. TensorRT-RTX compiles for any GPU on any machine, TensorRT on a GPU of the kind that serves: without one
-this command says how to compile inside NVIDIA's container. Detectors are compiled in f32, or for GPUs in fp16, and
-go through no gate."""
+this command says how to compile inside NVIDIA's container. Detectors and text models are compiled in f32, or for GPUs
+in fp16, and go through no gate."""
 
 _EXAMPLES = """\
 examples:
@@ -53,7 +54,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("variant", metavar="VARIANT", help=f"one of: {', '.join([*sorted(VARIANTS), *DETECTORS])}")
+    known = ", ".join([*sorted(VARIANTS), *DETECTORS, *TEXT_MODELS])
+    parser.add_argument("variant", metavar="VARIANT", help=f"one of: {known}")
     parser.add_argument("--target", required=True, choices=tuple(TARGETS), help="what to compile for")
     parser.add_argument("--precision", help="one of the variant's plans (default: f32, bf16 or fp16, by target)")
     parser.add_argument(
@@ -78,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     target = get_target(options.target)
     if options.variant in DETECTORS:
         return _run_detector(options, DETECTORS[options.variant], target)
-    spec = get_variant(options.variant)
+    spec = TEXT_MODELS.get(options.variant) or get_variant(options.variant)
     if options.report and target.module is None:
         raise InvalidArgument("report", f"describes plans for GPUs; {target.name} has none")
     request = Request(
@@ -182,7 +184,7 @@ def _speed(manifest: Manifest, graph: AnyGraph) -> str:
     return f"{measured[1]:.0f} ms ({measured[0]:.0f} ms)" if measured else "-"
 
 
-def _write_report(path: Path, spec: VariantSpec, target: str, artifacts: Sequence[Artifact]) -> None:
+def _write_report(path: Path, spec: NetworkSpec, target: str, artifacts: Sequence[Artifact]) -> None:
     from samgate.bench.machine import this_machine
     from samgate.compile.artifacts import installed_artifacts
     from samgate.compile.report import tensorrt_page

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -108,8 +109,11 @@ def human_console(args: argparse.Namespace) -> Console:
 
 
 @contextmanager
-def connected(args: argparse.Namespace) -> Iterator[Client]:
-    """A client of the server that ``args`` name, or of a gateway inside this process."""
+def connected(
+    args: argparse.Namespace, text_model: str | None = None, usual: Mapping[str, str] | None = None
+) -> Iterator[Client]:
+    """A client of the server that ``args`` name, or of a gateway inside this process: with ``text_model``, and in the
+    environment ``usual`` where the real one says nothing."""
     if args.server:
         with servers.access(args).client(args.server, args.timeout) as client:
             yield client
@@ -122,7 +126,8 @@ def connected(args: argparse.Namespace) -> Iterator[Client]:
     def report(message: str) -> None:
         console.print(message, style="dim")
 
-    settings = settings_from(overrides={"variants": args.variant or None})
+    given = {"variants": args.variant or None, "text_model": text_model}
+    settings = settings_from({**(usual or {}), **os.environ}, given)
     with local_gateway(settings, report) as target, Client(target, timeout_s=args.timeout) as client:
         yield client
 

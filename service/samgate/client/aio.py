@@ -80,6 +80,7 @@ class AsyncClient:
         labels: ArrayLike | None = None,
         box: ArrayLike | None = None,
         mask_logits: ArrayLike | None = None,
+        text: str | None = None,
         selection: Selection | str = Selection.SINGLE,
         format: Format | str = Format.RLE,  # noqa: A002 - the contract's name
         return_logits: bool = False,
@@ -90,7 +91,7 @@ class AsyncClient:
     ) -> Segmentation:
         """As :meth:`samgate.client.Client.segment`."""
         attempts = self._attempts(timeout_s)
-        several = prompting.one_or_many(prompts, points, labels, box, mask_logits)
+        several = prompting.one_or_many(prompts, points, labels, box, mask_logits, text)
         choice = requests.Choice(variant, min_accuracy, priority)
         request = await asyncio.to_thread(
             requests.segment_request, image, several, selection, format, return_logits, choice

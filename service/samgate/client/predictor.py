@@ -48,6 +48,8 @@ class SamPredictor:
         mask_input: np.ndarray | None = None,
         multimask_output: bool = True,
         return_logits: bool = False,
+        *,
+        text: str | None = None,
     ) -> tuple[BoolArray | FloatArray, FloatArray, FloatArray]:
         """Masks for one prompt on the image that is set.
 
@@ -58,21 +60,24 @@ class SamPredictor:
             mask_input: ``[1, 256, 256]``, low-res logits of an earlier prediction.
             multimask_output: three masks instead of one.
             return_logits: logits at the image's size instead of masks; they are enlarged here, by upstream's rule.
+            text: words instead of all that (not upstream's), see :meth:`samgate.client.Client.segment`.
 
         Returns masks bool (or logits float32) ``[C, H, W]``, predicted IoUs float32 ``[C]`` and low-res logits float32
         ``[C, 256, 256]``. Raises RuntimeError, as upstream does, if no image is set, and what
-        :meth:`samgate.client.Client.segment` does. If the server has dropped the embedding, the image is sent again.
+        :meth:`samgate.client.Client.segment` does. If the server has dropped the embedding, or hasn't compared the
+        image with words yet, the image is sent again.
         """
         if point_coords is not None and point_labels is None:
             raise InvalidArgument("point_labels", "must be given with point_coords")
 
-        def ask(embedded: EmbeddedImage) -> Segmentation:
+        def ask(image: EmbeddedImage | UInt8Array) -> Segmentation:
             return self.model.segment(
-                embedded,
+                image,
                 points=point_coords,
                 labels=point_labels if point_coords is not None else None,
                 box=box,
                 mask_logits=mask_input,
+                text=text,
                 selection=Selection.MULTI if multimask_output else Selection.SINGLE,
                 format=Format.LOW_RES_LOGITS if return_logits else Format.PACKED_BITS,
                 return_logits=True,
@@ -83,8 +88,12 @@ class SamPredictor:
         try:
             answer = ask(embedded)
         except NotFound:
-            self._embedded = self.model.embed(pixels, variant=self.variant)
-            answer = ask(self._embedded)
+            if text is not None:
+                # An embedding alone won't do: words are compared with the pixels of what was found.
+                answer = ask(pixels)
+            else:
+                self._embedded = self.model.embed(pixels, variant=self.variant)
+                answer = ask(self._embedded)
         low_res = np.stack([_low_res(mask.low_res_logits) for mask in answer.masks])
         ious = np.array([mask.predicted_iou for mask in answer.masks], np.float32)
         if return_logits:

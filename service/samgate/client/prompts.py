@@ -18,19 +18,24 @@ def prompt(
     labels: ArrayLike | None = None,
     box: ArrayLike | None = None,
     mask_logits: ArrayLike | None = None,
+    *,
+    text: str | None = None,
 ) -> Prompt:
-    """One object to segment, from any mix of its arguments but none at all.
+    """One object to segment, from any mix of its arguments but none at all, or from ``text`` alone.
 
     Args:
         points: ``[K, 2]``, or one point ``[2]``: (x, y) in image pixels.
         labels: ``[K]``, 1 foreground and 0 background; all foreground if absent.
         box: ``[4]``: x0, y0, x1, y1 in image pixels.
         mask_logits: ``[256, 256]`` or ``[1, 256, 256]``: ``Mask.low_res_logits`` of an earlier answer.
+        text: words for it, such as ``a black dog``, for variants and servers that take them.
 
     Raises :class:`~samgate.errors.InvalidArgument` that names the argument whose shape or value is wrong.
     """
-    if points is None and box is None and mask_logits is None:
-        raise InvalidArgument("prompt", "needs points, a box or mask logits")
+    if text is not None:
+        _check_text(text, (points, labels, box, mask_logits))
+    elif points is None and box is None and mask_logits is None:
+        raise InvalidArgument("prompt", "needs points, a box, mask logits or a text")
     coords = np.zeros((0, 2), np.float32) if points is None else _points(points)
     kinds = np.ones(len(coords), np.int32) if labels is None else np.asarray(labels).reshape(-1)
     if len(kinds) != len(coords):
@@ -42,6 +47,7 @@ def prompt(
         labels=kinds.astype(np.int32),
         box=None if box is None else _floats("box", box, (4,)),
         mask_logits=None if mask_logits is None else _floats("mask_logits", mask_logits, (LOW_RES_SIDE, LOW_RES_SIDE)),
+        text=text or "",
     )
 
 
@@ -51,16 +57,24 @@ def one_or_many(
     labels: ArrayLike | None,
     box: ArrayLike | None,
     mask_logits: ArrayLike | None,
+    text: str | None = None,
 ) -> Sequence[Prompt]:
     """``prompts``, or the one prompt that the other arguments describe. Raises
     :class:`~samgate.errors.InvalidArgument` if both or neither are given."""
     if prompts is None:
-        return [prompt(points, labels, box, mask_logits)]
-    if any(argument is not None for argument in (points, labels, box, mask_logits)):
-        raise InvalidArgument("prompts", "can't be combined with points, labels, box or mask_logits")
+        return [prompt(points, labels, box, mask_logits, text=text)]
+    if any(argument is not None for argument in (points, labels, box, mask_logits, text)):
+        raise InvalidArgument("prompts", "can't be combined with points, labels, box, mask_logits or text")
     if not prompts:
         raise InvalidArgument("prompts", "must hold at least one prompt, is empty")
     return prompts
+
+
+def _check_text(text: str, others: Sequence[ArrayLike | None]) -> None:
+    if any(argument is not None for argument in others):
+        raise InvalidArgument("text", "stands alone: it can't be combined with points, labels, box or mask_logits")
+    if not text.strip():
+        raise InvalidArgument("text", f"must hold words, is {text!r}")
 
 
 def _points(points: ArrayLike) -> FloatArray:

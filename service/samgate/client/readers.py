@@ -58,6 +58,7 @@ def read_variants(answer: pb.ListVariantsResponse) -> list[results.VariantInfo]:
             background_points=variant.prompts.background_points,
             mask_logits=variant.prompts.mask_logits,
             max_points=variant.prompts.max_points or None,
+            text=variant.prompts.text,
             strategies=tuple(
                 pb.Strategy.Name(strategy).removeprefix("STRATEGY_").lower() for strategy in variant.strategies
             ),
@@ -204,6 +205,7 @@ def _info(info: pb.AnswerInfo) -> results.AnswerInfo:
             masks_ms=spent.masks_ms,
             total_ms=spent.total_ms,
             detect_ms=spent.detect_ms,
+            text_ms=spent.text_ms,
         ),
         decision=results.Decision(
             reason=pb.Reason.Name(info.decision.reason).removeprefix("REASON_").lower(),

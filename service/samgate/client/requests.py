@@ -177,4 +177,5 @@ def _prompt(prompt: Prompt) -> pb.Prompt:
         message.box.CopyFrom(pb.Box(x0=x0, y0=y0, x1=x1, y1=y1))
     if prompt.mask_logits is not None:
         message.mask_logits = prompt.mask_logits.astype("<f4").tobytes()
+    message.text = prompt.text
     return message

@@ -17,7 +17,8 @@ class Handle:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Milliseconds the server spent by stage; of SegEvery, sums over its chunks. ``detect_ms`` is a detector's."""
+    """Milliseconds the server spent by stage; of SegEvery, sums over its chunks. ``detect_ms`` is a detector's,
+    ``text_ms`` is for prompts in words."""
 
     imaging_ms: float
     queue_ms: float
@@ -26,6 +27,7 @@ class Timings:
     masks_ms: float
     total_ms: float
     detect_ms: float = 0.0
+    text_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +203,9 @@ class VariantInfo:
     """A variant that the server knows. ``input_size`` is in pixels, mIoU is on COCO val, 0 to 1, None if unpublished;
     ``install_command`` is empty for variants that are served.
 
-    All take foreground points and boxes. Some take ``background_points``, some ``mask_logits`` of an earlier answer;
-    ``max_points`` is the most of one prompt, where a box counts as two, None where only the server's limits count.
+    All take foreground points and boxes. Some take ``background_points``, some ``mask_logits`` of an earlier answer,
+    some ``text``, for which the server needs a text model, too; ``max_points`` is the most of one prompt, where a box
+    counts as two, None where only the server's limits count.
     ``strategies`` of ``everything`` apply to it; for ``object_aware`` the server needs a detector, too."""
 
     name: str
@@ -221,4 +224,5 @@ class VariantInfo:
     background_points: bool
     mask_logits: bool
     max_points: int | None
+    text: bool
     strategies: tuple[str, ...]

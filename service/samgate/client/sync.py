@@ -89,6 +89,7 @@ class Client:
         labels: ArrayLike | None = None,
         box: ArrayLike | None = None,
         mask_logits: ArrayLike | None = None,
+        text: str | None = None,
         selection: Selection | str = Selection.SINGLE,
         format: Format | str = Format.RLE,  # noqa: A002 - the contract's name
         return_logits: bool = False,
@@ -98,7 +99,11 @@ class Client:
         timeout_s: float | None = None,
     ) -> Segmentation:
         """SegAny: masks for ``prompts``, or for the one prompt that ``points``, ``labels``, ``box`` and
-        ``mask_logits`` describe together (see :func:`samgate.client.prompt`).
+        ``mask_logits`` describe together, or ``text`` alone (see :func:`samgate.client.prompt`).
+
+        For a text, ``single`` and ``best`` are the detection that it fits best, ``multi`` the three that it fits best,
+        and ``Mask.predicted_iou`` is the probability that it means this one. With what :meth:`embed` returned it is
+        answered after a text on the image itself, while the server remembers that: NotFound asks for the image.
 
         Args:
             image: a path, a file's bytes, uint8 RGB ``[H, W, 3]`` or grey ``[H, W]``, or what :meth:`embed` returned.
@@ -113,7 +118,7 @@ class Client:
             timeout_s: deadline of this call, which the server plans with: Overloaded if it is too busy to meet it,
                 Infeasible, with the smallest that would do, if it could not even when idle.
         """
-        several = prompting.one_or_many(prompts, points, labels, box, mask_logits)
+        several = prompting.one_or_many(prompts, points, labels, box, mask_logits, text)
         choice = requests.Choice(variant, min_accuracy, priority)
         request = requests.segment_request(image, several, selection, format, return_logits, choice)
         return readers.read_segmentation(self._call(self._stub().Segment, request, timeout_s), Format(format))

@@ -17,8 +17,8 @@ from samgate.compile.manifest import Manifest, read_manifest
 from samgate.compile.targets import TARGETS, Target, get_target, resolve_plan
 from samgate.compile.tensorrt import sm
 from samgate.errors import CompileError, InvalidArgument, NotInstalled
-from samgate.variants.graphs import GraphName
-from samgate.variants.spec import VariantSpec
+from samgate.variants.graphs import GraphName, graph_specs
+from samgate.variants.spec import NetworkSpec
 from samgate.weights import store
 from samgate.weights.home import file_lock, home_folder
 
@@ -40,16 +40,17 @@ class Artifact:
     manifest: Manifest
 
 
-def artifact_name(spec: VariantSpec, target: Target, precision: str, capability: str | None) -> str:
+def artifact_name(spec: NetworkSpec, target: Target, precision: str, capability: str | None) -> str:
     """Of the folder, such as ``mobilesam-tensorrt-fp16-sm89``."""
     return "-".join(filter(None, (spec.name, target.name, precision, capability and sm(capability))))
 
 
-def artifact_key(spec: VariantSpec, target: Target, precision: str, weights_sha256: str) -> str:
+def artifact_key(spec: NetworkSpec, target: Target, precision: str, weights_sha256: str) -> str:
     """A hash of all that decides what is compiled: weights, plan, shapes and the code that handles them."""
     plan = resolve_plan(spec, target, precision)
+    shapes = [graph.profiles for graph in graph_specs(spec).values()]
     digest = hashlib.sha256(graphs_key(spec, weights_sha256).encode())
-    digest.update(repr((plan.encoder, plan.decoder, target.low, target.graphs, spec.islands, spec.shapes)).encode())
+    digest.update(repr((plan.encoder, plan.decoder, target.low, target.graphs, spec.islands, shapes)).encode())
     sources = (*(_TYPED_SOURCES if target.typed else ()), *(_PLAN_SOURCES if target.module else ()))
     if "int8" in plan.arithmetics:
         digest.update(repr(spec.unquantized).encode())
@@ -60,7 +61,7 @@ def artifact_key(spec: VariantSpec, target: Target, precision: str, weights_sha2
 
 
 def installed_artifact(
-    spec: VariantSpec, target: str, precision: str, capability: str | None = None, root: Path | None = None
+    spec: NetworkSpec, target: str, precision: str, capability: str | None = None, root: Path | None = None
 ) -> Artifact:
     """The current artifact: made of the installed weights by this code, and undamaged.
 
@@ -90,7 +91,7 @@ def installed_artifact(
     return found
 
 
-def installed_artifacts(spec: VariantSpec, target: str) -> list[Artifact]:
+def installed_artifacts(spec: NetworkSpec, target: str) -> list[Artifact]:
     """All current ones of ``spec`` for ``target``, ordered by precision and compute capability."""
     kind, weights = get_target(target), store.installed(spec)
     folders = home_folder("compiled").glob(f"{spec.name}-{target}-*") if weights else ()
@@ -137,7 +138,7 @@ def _read(folder: Path) -> Artifact | None:
     return Artifact(folder, files, manifest)
 
 
-def _command(spec: VariantSpec, target: Target, precision: str, capability: str | None) -> str:
+def _command(spec: NetworkSpec, target: Target, precision: str, capability: str | None) -> str:
     options = f" --compute-capability {capability}" if capability and target is TARGETS["tensorrt-rtx"] else ""
     images = " --eval instances.json" if target.module is None else ""
     calibrate = " --calibrate DIR" if "int8" in spec.precisions[precision].arithmetics else ""

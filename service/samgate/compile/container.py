@@ -7,7 +7,7 @@ module of the TensorRT that is in it.
 from __future__ import annotations
 
 from samgate.variants.detectors import DetectorSpec
-from samgate.variants.spec import VariantSpec
+from samgate.variants.spec import NetworkSpec
 
 TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:25.12-py3"
 """The first choice for serving, too. Before 24.12 the containers had Python 3.10, which samgate doesn't run on."""
@@ -18,9 +18,9 @@ CHART = "deploy/helm/samgate"
 """Its Job does the same on Kubernetes."""
 
 
-def commands(spec: VariantSpec | DetectorSpec, precision: str) -> str:
+def commands(spec: NetworkSpec | DetectorSpec, precision: str) -> str:
     """The commands that compile ``spec`` in the container on a machine with a GPU, one a line."""
-    calibrated = isinstance(spec, VariantSpec) and "int8" in spec.precisions[precision].arithmetics
+    calibrated = isinstance(spec, NetworkSpec) and "int8" in spec.precisions[precision].arithmetics
     options = " --calibrate /calibration" if calibrated else ""
     mounts = ' -v "$PWD/calibration:/calibration:ro"' if options else ""
     run = f"docker run --rm --gpus all -v samgate:/var/lib/samgate{mounts} {IMAGE}"

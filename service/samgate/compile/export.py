@@ -25,8 +25,7 @@ from torch.overrides import TorchFunctionMode
 from samgate.compile.external import LARGE, write_external
 from samgate.errors import CompileError, WeightsError
 from samgate.variants.graphs import GraphName, GraphSpec, TensorSpec, graph_specs
-from samgate.variants.spec import VariantSpec
-from samgate.weights.formats import resolve
+from samgate.variants.spec import NetworkSpec, resolve
 
 OPSET = 20
 """The first with Gelu as one operator; it has LayerNormalization, too."""
@@ -37,7 +36,7 @@ EXAMPLE_SIZES = {"N": 1, "I": 2, "P": 3, "K": 4, "U": 2, "S": 5}
 has nothing to be mistaken for, and with two images ViT-H's would take twice the time."""
 
 
-def load_network(spec: VariantSpec, state_dict: Mapping[str, Tensor | NDArray[Any]]) -> Any:
+def load_network(spec: NetworkSpec, state_dict: Mapping[str, Tensor | NDArray[Any]]) -> Any:
     """The network of ``spec``, whatever its class, with exactly the weights of ``state_dict``, in evaluation mode.
 
     It has the arrays of ``state_dict`` themselves, where they can be written to: ViT-H's take 2.5 GB.
@@ -78,13 +77,13 @@ class _Untouched(TorchFunctionMode):
         return func(*args, **named)
 
 
-def graph_module(spec: VariantSpec, network: nn.Module, name: GraphName) -> nn.Module:
+def graph_module(spec: NetworkSpec, network: nn.Module, name: GraphName) -> nn.Module:
     """What computes the graph ``name`` of ``spec`` in torch, with ``network``'s weights."""
     module: nn.Module = resolve(spec.graph_module)(spec, network, name)
     return module
 
 
-def export_graph(spec: VariantSpec, network: nn.Module, name: GraphName, path: Path) -> None:
+def export_graph(spec: NetworkSpec, network: nn.Module, name: GraphName, path: Path) -> None:
     """Writes the graph ``name`` of ``spec``. Raises CompileError."""
     graph = graph_specs(spec)[name]
     _export(graph_module(spec, network, name), graph, path)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from samgate.errors import CompileError, NotInstalled
 from samgate.variants.graphs import GraphName
-from samgate.variants.spec import VariantSpec
+from samgate.variants.spec import NetworkSpec
 from samgate.weights import store
 from samgate.weights.home import file_lock, home_folder
 
@@ -28,7 +28,7 @@ GraphFiles = Mapping[GraphName, Path]
 """ONNX files of one variant by the graph's name."""
 
 
-def ensure_graphs(spec: VariantSpec, report: Callable[[str], None] = lambda message: None) -> GraphFiles:
+def ensure_graphs(spec: NetworkSpec, report: Callable[[str], None] = lambda message: None) -> GraphFiles:
     """The graphs of ``spec``, exported now if they aren't there. ``report`` gets a line for what takes long.
 
     Safe with several processes: one exports, the others wait for it. Raises NotInstalled without weights and
@@ -46,7 +46,7 @@ def ensure_graphs(spec: VariantSpec, report: Callable[[str], None] = lambda mess
     return files
 
 
-def _export(spec: VariantSpec, folder: Path) -> None:
+def _export(spec: NetworkSpec, folder: Path) -> None:
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("onnx") is None:
         raise CompileError(f"exporting {spec.name} needs torch and onnx: pip install 'samgate[compile]'")
     from samgate.compile.export import export_graph, load_network
@@ -61,13 +61,10 @@ def _export(spec: VariantSpec, folder: Path) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def graphs_key(spec: VariantSpec, weights_sha256: str) -> str:
+def graphs_key(spec: NetworkSpec, weights_sha256: str) -> str:
     """What the content of the graphs depends on, as a short hash."""
     digest = hashlib.sha256(weights_sha256.encode())
-    sizes = (spec.input_size, spec.prompt_size, spec.embedding_shape, spec.low_res_size)
-    tokens = (spec.single_mask_token, spec.multimask_tokens, spec.best_of)
-    network = (spec.network, spec.graph_module, spec.graphs, spec.padding_point, sorted(spec.architecture.items()))
-    digest.update(repr((network, sizes, tokens, spec.pixel_mean, spec.pixel_std)).encode())
+    digest.update(repr(spec.drawing).encode())
     sources = (_PACKAGE / name for name in ("compile/export.py", "variants/graphs.py", "variants/merging.py"))
     for source in (*sorted((_PACKAGE / "variants" / "nets").glob("*.py")), *sources):
         digest.update(source.read_bytes())

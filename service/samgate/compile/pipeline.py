@@ -21,7 +21,7 @@ from samgate.compile.tensorrt import build_plan
 from samgate.compile.toolchain import Toolchain, find_toolchain
 from samgate.errors import CompileError, InvalidArgument, NotInstalled
 from samgate.variants.graphs import GraphName, GraphSpec, graph_specs
-from samgate.variants.spec import PrecisionPlan, VariantSpec
+from samgate.variants.spec import NetworkSpec, PrecisionPlan, VariantSpec
 from samgate.weights import store
 from samgate.weights.home import home_folder
 
@@ -42,7 +42,7 @@ class Request:
     gate measures on; ``root`` is where artifacts are installed, None for samgate's home.
     """
 
-    spec: VariantSpec
+    spec: NetworkSpec
     target: Target
     precision: str
     capabilities: Sequence[str] = ()
@@ -91,8 +91,8 @@ def compile_variant(request: Request, report: Report) -> list[Artifact]:
 def _require_images(request: Request, plan: PrecisionPlan) -> None:
     if "int8" in plan.arithmetics and not request.calibration:
         raise InvalidArgument("calibrate", "int8 is calibrated on images: give a folder of photographs like yours")
-    runs = not any(arithmetic in request.target.ungated for arithmetic in plan.arithmetics)
-    if request.target.module is None and request.data is None and runs:
+    runs = not any(one in request.target.ungated for one in plan.arithmetics)
+    if request.target.module is None and request.data is None and runs and isinstance(request.spec, VariantSpec):
         raise InvalidArgument(
             "eval",
             "nothing is installed that hasn't passed the accuracy gate: give --eval instances.json (in COCO's format), "
@@ -103,6 +103,8 @@ def _require_images(request: Request, plan: PrecisionPlan) -> None:
 def _gate(request: Request, plan: PrecisionPlan, reference: GraphFiles, candidate: GraphFiles, report: Report) -> _Gate:
     plans = request.target.module is not None
     reasons = [request.target.ungated[one] for one in sorted(plan.arithmetics) if one in request.target.ungated]
+    if not isinstance(request.spec, VariantSpec):
+        return _Gate(None, NOT_RUN if plans else "not run: there are no masks to judge")
     if request.data is None or reasons:
         return _Gate(None, NOT_RUN if plans else f"not run: {reasons[0]}")
     from samgate.compile.gate import run_gate

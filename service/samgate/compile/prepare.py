@@ -12,8 +12,9 @@ import onnx
 from samgate.compile.external import copy_graph, data_file
 from samgate.compile.precision import Typing, float_nodes, typed
 from samgate.compile.targets import Target
+from samgate.errors import CompileError
 from samgate.variants.graphs import GraphName
-from samgate.variants.spec import PrecisionPlan, VariantSpec
+from samgate.variants.spec import NetworkSpec, PrecisionPlan, VariantSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Prepared:
 
 
 def prepare(
-    spec: VariantSpec,
+    spec: NetworkSpec,
     target: Target,
     plan: PrecisionPlan,
     name: GraphName,
@@ -50,6 +51,8 @@ def prepare(
     arithmetic = plan.encoder if name == "encoder" else plan.decoder
     path, int8_products = folder / f"{name}.onnx", 0
     if arithmetic == "int8":
+        if not isinstance(spec, VariantSpec):
+            raise CompileError(f"{spec.name} has no encoder that could be calibrated")
         from samgate.compile.quantize import quantize_encoder
 
         int8_products = quantize_encoder(spec, source, path, calibration, report).int8_products

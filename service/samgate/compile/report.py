@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from samgate.compile.artifacts import Artifact
 from samgate.compile.container import CHART, TRITON_IMAGE, commands
 from samgate.compile.manifest import CompiledFile, Manifest
-from samgate.variants.spec import VariantSpec
+from samgate.variants.spec import NetworkSpec
 
 _MIB = 2**20
 
 
-def tensorrt_page(spec: VariantSpec, artifacts: Sequence[Artifact], command: str, day: str, machine: str) -> str:
+def tensorrt_page(spec: NetworkSpec, artifacts: Sequence[Artifact], command: str, day: str, machine: str) -> str:
     """The page, in Markdown.
 
     Args:

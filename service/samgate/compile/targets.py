@@ -8,11 +8,11 @@ from typing import Literal
 
 from samgate.errors import InvalidArgument
 from samgate.variants.graphs import GRAPHS, GraphName
-from samgate.variants.spec import Arithmetic, FloatArithmetic, PrecisionPlan, VariantSpec
+from samgate.variants.spec import TEXT_GRAPHS, Arithmetic, FloatArithmetic, NetworkSpec, PrecisionPlan
 
 TargetName = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]
 
-_SERVED: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "scores")
+_SERVED: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "scores", *TEXT_GRAPHS)
 _ALL: frozenset[Arithmetic] = frozenset({"f32", "bf16", "fp16", "int8"})
 _TYPED_BF16: Mapping[Arithmetic, str] = {"bf16": "ONNX Runtime has no bf16 kernels for CPUs"}
 
@@ -107,13 +107,13 @@ def get_target(name: str) -> Target:
     raise InvalidArgument("target", f"{name!r} is none of {', '.join(TARGETS)}")
 
 
-def default_plan(spec: VariantSpec, target: Target) -> str:
+def default_plan(spec: NetworkSpec, target: Target) -> str:
     """The precision plan of ``spec`` for ``target`` where none is asked for: the target's, or f32 where ``spec`` hasn't
     that."""
     return target.default if target.default in spec.precisions else "f32"
 
 
-def resolve_plan(spec: VariantSpec, target: Target, precision: str) -> PrecisionPlan:
+def resolve_plan(spec: NetworkSpec, target: Target, precision: str) -> PrecisionPlan:
     """The plan of ``spec`` called ``precision`` as ``target`` runs it. Raises InvalidArgument."""
     if precision not in spec.precisions:
         known = ", ".join(spec.precisions)

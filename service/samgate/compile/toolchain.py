@@ -12,7 +12,7 @@ from samgate.compile.targets import Target
 from samgate.compile.tensorrt import gpu_capability, known_capabilities, load_module, sm
 from samgate.errors import CompileError, InvalidArgument
 from samgate.variants.detectors import DetectorSpec
-from samgate.variants.spec import VariantSpec
+from samgate.variants.spec import NetworkSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Toolchain:
 
 
 def find_toolchain(
-    spec: VariantSpec | DetectorSpec, target: Target, precision: str, capabilities: Sequence[str]
+    spec: NetworkSpec | DetectorSpec, target: Target, precision: str, capabilities: Sequence[str]
 ) -> Toolchain:
     """What compiles ``target`` here.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from samgate.domain import Choose, FloatArray, IntArray, Survivors, UInt8Array
+from samgate.variants.clip import ClipSpec
 from samgate.variants.detectors import DetectorSpec
 
 
@@ -95,6 +96,33 @@ class Detector(Protocol):
         Raises :class:`~samgate.errors.Unavailable` when it can't run, :class:`~samgate.errors.Overloaded` when too many
         calls wait, and :class:`~samgate.errors.DeadlineExceeded`.
         """
+
+    async def healthy(self) -> bool:
+        """Whether a call made now can be expected to succeed."""
+
+    async def close(self) -> None:
+        """Let running calls finish and free everything. Calls made later raise Unavailable."""
+
+
+class TextModel(Protocol):
+    """A text model, loaded. Deadlines are as an :class:`Engine`'s. Both methods raise
+    :class:`~samgate.errors.Unavailable` when it can't run, :class:`~samgate.errors.Overloaded` when too many calls
+    wait, and :class:`~samgate.errors.DeadlineExceeded`."""
+
+    @property
+    def name(self) -> str:
+        """``openvino``, ``onnxruntime``, ``torch`` or ``triton``."""
+
+    @property
+    def spec(self) -> ClipSpec: ...
+
+    async def image_features(self, crops: UInt8Array, deadline: float) -> FloatArray:
+        """Of at most :data:`~samgate.variants.clip.MOST_CROPS` images, uint8 ``[N, S, S, 3]`` RGB: float32 ``[N, W]``,
+        of the length 1."""
+
+    async def text_features(self, tokens: IntArray, deadline: float) -> FloatArray:
+        """Of at most :data:`~samgate.variants.clip.MOST_TEXTS` texts, int32 ``[N, context]``: float32 ``[N, W]``, of
+        the length 1."""
 
     async def healthy(self) -> bool:
         """Whether a call made now can be expected to succeed."""

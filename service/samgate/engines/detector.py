@@ -1,12 +1,9 @@
-"""Detectors that run in this process, on a lane of their own beside the encoder's and the decoder's."""
+"""Detectors that run in this process, in turns of their own beside the encoder's and the decoder's."""
 
 from __future__ import annotations
 
-import asyncio
 import importlib
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 import numpy as np
@@ -17,13 +14,10 @@ from samgate.domain import FloatArray, UInt8Array
 from samgate.engines.base import Detector
 from samgate.engines.cpu import usable_cores
 from samgate.engines.embedded import Graph
+from samgate.engines.lane import Turns
 from samgate.engines.load import Runtime, choose_runtime, wants_triton
-from samgate.errors import CompileError, DeadlineExceeded, Overloaded, Unavailable
+from samgate.errors import CompileError, Unavailable
 from samgate.variants.detectors import DetectorSpec, detector_graph
-
-MAX_WAITING = 64
-"""Calls that may wait for the lane; each holds an image of a few MB."""
-_RETRY_AFTER_S = 1.0
 
 Boxes = tuple[FloatArray, FloatArray]
 
@@ -41,43 +35,21 @@ class EmbeddedDetector:
         self.name = name
         self.spec = spec
         self._graph = graph
-        self._lane = ThreadPoolExecutor(1, thread_name_prefix=f"{name}-detect")
-        self._waiting = 0
-        self._closed = False
+        self._turns = Turns(spec.name)
 
     async def detect(self, pixels: UInt8Array, deadline: float) -> Boxes:
         """See :meth:`samgate.engines.base.Detector.detect`."""
-        if self._closed:
-            raise Unavailable("the detector is closed")
-        if self._waiting >= MAX_WAITING:
-            raise Overloaded(f"{MAX_WAITING} images wait for {self.spec.name}", _RETRY_AFTER_S, "busy")
-        self._waiting += 1
-        job = self._lane.submit(self._detect, pixels, deadline)
-        call = asyncio.wrap_future(job)
-        try:
-            return await asyncio.shield(call)
-        except asyncio.CancelledError:
-            # A graph that runs can't be stopped; what still waits for its turn can.
-            if job.cancelled():
-                raise Unavailable("the detector was closed") from None
-            if not job.cancel():
-                await asyncio.wait([call])
-            raise
-        finally:
-            self._waiting -= 1
+        return await self._turns.run(lambda: self._detect(pixels), deadline)
 
     async def healthy(self) -> bool:
         """Runs in this process: as healthy as the process, until closed."""
-        return not self._closed
+        return not self._turns.closed
 
     async def close(self) -> None:
         """See :meth:`samgate.engines.base.Detector.close`."""
-        self._closed = True
-        await asyncio.to_thread(self._lane.shutdown, wait=True, cancel_futures=True)
+        await self._turns.close()
 
-    def _detect(self, pixels: UInt8Array, deadline: float) -> Boxes:
-        if time.monotonic() >= deadline:
-            raise DeadlineExceeded(f"the deadline passed before {self.spec.name} had its turn")
+    def _detect(self, pixels: UInt8Array) -> Boxes:
         try:
             boxes, scores = self._graph({"image": pixels[None]})
         except Exception as error:  # ONNX Runtime's have no common base

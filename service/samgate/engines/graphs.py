@@ -12,7 +12,7 @@ from samgate.compile.graphs import ensure_graphs
 from samgate.engines.cpu import has_native_bf16
 from samgate.errors import InvalidArgument
 from samgate.variants.graphs import GraphName
-from samgate.variants.spec import Arithmetic, FloatArithmetic, VariantSpec
+from samgate.variants.spec import Arithmetic, FloatArithmetic, NetworkSpec
 
 RuntimeName = Literal["openvino", "onnxruntime"]
 RUNTIMES: tuple[RuntimeName, ...] = ("openvino", "onnxruntime")
@@ -33,7 +33,7 @@ class RuntimeGraphs:
     hints: Mapping[GraphName, FloatArithmetic]
 
 
-def choose_precision(spec: VariantSpec, precision: str, runtime: RuntimeName | Literal["torch"]) -> str:
+def choose_precision(spec: NetworkSpec, precision: str, runtime: RuntimeName | Literal["torch"]) -> str:
     """The name of the plan to run: ``precision`` itself, or for ``auto`` the spec's first that this CPU and ``runtime``
     run natively without anything having been compiled.
 
@@ -54,7 +54,7 @@ def choose_precision(spec: VariantSpec, precision: str, runtime: RuntimeName | L
 
 
 def runtime_graphs(
-    spec: VariantSpec, precision: str, runtime: RuntimeName, report: Callable[[str], None]
+    spec: NetworkSpec, precision: str, runtime: RuntimeName, report: Callable[[str], None]
 ) -> RuntimeGraphs:
     """What ``runtime`` loads for ``spec`` at ``precision`` (``auto`` or a plan's name).
 

@@ -133,6 +133,7 @@ def own_server(settings: Settings, report: Callable[[str], None]) -> Iterator[Se
         yield settings
         return
     from samgate.triton.local import local_triton
+    from samgate.triton.staging import Beside
     from samgate.triton.supervisor import supervise
 
     precisions: dict[str, str] = {}
@@ -144,7 +145,8 @@ def own_server(settings: Settings, report: Callable[[str], None]) -> Iterator[Se
             both = f"{variant} at {precisions[variant]!r} and at {plan!r}"
             raise InvalidArgument("variants", f"names {both}, but a Triton server has a variant at one precision")
     detectors = (settings.detector,) if settings.detector else ()
-    with local_triton(precisions, threads=settings.engine.threads, detectors=detectors, report=report) as server:
+    beside = Beside(detectors, (settings.text_model,) if settings.text_model else ())
+    with local_triton(precisions, threads=settings.engine.threads, beside=beside, report=report) as server:
         stop = Event()
         watcher = Thread(target=supervise, args=(server, stop, report), name="triton-supervisor", daemon=True)
         watcher.start()

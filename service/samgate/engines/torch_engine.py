@@ -22,7 +22,7 @@ from samgate.engines.embedded import Decoder, EmbeddedEngine, Graph, LoadedGraph
 from samgate.engines.graphs import choose_precision
 from samgate.errors import InvalidArgument, NotInstalled
 from samgate.variants.graphs import EVERYTHING_PROMPTS, graph_specs
-from samgate.variants.spec import Arithmetic, GraphName, VariantSpec
+from samgate.variants.spec import Arithmetic, GraphName, NetworkSpec, VariantSpec
 from samgate.weights import store
 
 NAME: Final = "torch"
@@ -67,6 +67,19 @@ def load_torch(spec: VariantSpec, settings: EngineSettings, report: Callable[[st
     together = prompts if on_gpu else EVERYTHING_PROMPTS
     capacity = Capacity(images, images, prompts, parallel_calls=1, together=together, lanes=1)
     return EmbeddedEngine(NAME, name, loaded, capacity)
+
+
+def load_graphs(spec: NetworkSpec, report: Callable[[str], None]) -> dict[GraphName, Graph]:
+    """All graphs of ``spec``, in f32. Raises NotInstalled and WeightsError."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    report(f"loading {spec.name} on {device.type}")
+    network = load_network(spec, store.load(spec)).to(device)
+    return {
+        name: _TorchGraph(
+            graph_module(spec, network, name).to(device).eval(), [one.name for one in graph.inputs], device, "f32"
+        )
+        for name, graph in graph_specs(spec).items()
+    }
 
 
 class _TorchGraph:

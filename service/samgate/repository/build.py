@@ -13,7 +13,7 @@ from samgate.repository.profiles import Profile
 from samgate.repository.readme import readme
 from samgate.repository.tree import repository_files
 from samgate.variants.detectors import DetectorSpec
-from samgate.variants.spec import VariantSpec
+from samgate.variants.spec import NetworkSpec
 
 MODEL_FILES = ("*.onnx", "*.plan")
 """Compiled graphs: never checked in, so never superfluous."""
@@ -33,7 +33,7 @@ class Differences:
 
 def all_files(
     profiles: Iterable[Profile],
-    specs: Sequence[VariantSpec],
+    specs: Sequence[NetworkSpec],
     batching: Batching,
     detectors: Sequence[DetectorSpec] = (),
 ) -> dict[str, str]:

@@ -23,7 +23,7 @@ from samgate.repository.config import (
 from samgate.repository.profiles import Profile
 from samgate.variants.detectors import PRECISIONS, DetectorSpec, detector_graph
 from samgate.variants.graphs import AnyGraph, GraphName, GraphSpec, TensorSpec, graph_specs
-from samgate.variants.spec import VariantSpec
+from samgate.variants.spec import NetworkSpec, VariantSpec
 
 Batching = Literal["formed", "bounded", "dynamic"]
 """``formed``: every request is a whole batch that a gateway has formed, and runs as it is; ``bounded``: the same, but
@@ -51,13 +51,13 @@ def model_name(variant: str, graph: AnyGraph) -> str:
     return f"{variant}_{graph}"
 
 
-def served_graphs(spec: VariantSpec, profile: Profile) -> list[GraphName]:
+def served_graphs(spec: NetworkSpec, profile: Profile) -> list[GraphName]:
     """Those of ``spec`` that are models under ``profile``."""
     return [name for name in profile.graphs if name in spec.graphs]
 
 
 def model_configs(
-    spec: VariantSpec,
+    spec: NetworkSpec,
     profile: Profile,
     batching: Batching = "formed",
     parameters: Mapping[GraphName, Mapping[str, str]] | None = None,
@@ -65,7 +65,8 @@ def model_configs(
     """The models of ``spec`` under ``profile``, by graph; ``parameters`` are added to the graphs' own."""
     graphs = graph_specs(spec)
     given = parameters or {}
-    hints = {"plan": profile.plan, "best_batch": str(profile.best_batch), "best_prompts": str(profile.best_prompts)}
+    best = {"best_batch": str(profile.best_batch), "best_prompts": str(profile.best_prompts)}
+    hints = {"plan": plan_of(spec, profile), **best}
     return {
         name: _model(spec.name, profile, graphs[name], batching, hints | dict(given.get(name, {})))
         for name in served_graphs(spec, profile)
@@ -78,6 +79,13 @@ def detector_config(
     """The model of a detector whose input size is known; ``parameters`` are added to its own."""
     plan = {"plan": detector_plan(profile)}
     return _model(spec.name, profile, detector_graph(spec), batching, plan | dict(parameters or {}))
+
+
+def plan_of(spec: NetworkSpec, profile: Profile) -> str:
+    """The precision plan of ``spec`` under ``profile``: for a text model in plans for GPUs, which may be in a precision
+    that it doesn't have, its fastest."""
+    own = isinstance(spec, VariantSpec) or profile.backend != "tensorrt" or profile.plan in spec.precisions
+    return profile.plan if own else tuple(spec.precisions)[-1]
 
 
 def detector_plan(profile: Profile) -> str:

@@ -14,10 +14,11 @@ from samgate.engines.cpu import DECODE_PROMPTS, ENCODE_BATCH
 from samgate.errors import NotFound
 from samgate.repository.config import Kind
 from samgate.variants.graphs import AnyGraph, GraphName
+from samgate.variants.spec import TEXT_GRAPHS
 
 ProfileName = Literal["tensorrt", "openvino", "onnxruntime", "python-cpu"]
 
-_GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "scores")
+_GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "scores", *TEXT_GRAPHS)
 
 
 @dataclass(frozen=True, slots=True)

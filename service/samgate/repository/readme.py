@@ -8,7 +8,7 @@ from samgate.repository.models import QUEUE, max_batch_size, model_name
 from samgate.repository.profiles import PROFILES, Profile
 from samgate.variants.detectors import DetectorSpec, detector_graph
 from samgate.variants.graphs import GraphName, GraphSpec, TensorSpec, graph_specs
-from samgate.variants.spec import VariantSpec
+from samgate.variants.spec import NetworkSpec, VariantSpec
 
 _HEAD = """\
 # Model repository
@@ -67,19 +67,20 @@ _ROLES: dict[GraphName, str] = {
     "decoder": "prompts on embeddings to mask logits",
     "masked_decoder": "the same for prompts with an earlier mask",
     "scores": "for SegEvery: what masks are worth, and coarsely what they are; `decoder` then for those of use",
+    "image_features": "parts of images to vectors, for prompts in words",
+    "text_features": "tokens of texts to vectors",
 }
 
 
-def readme(specs: Sequence[VariantSpec], detectors: Sequence[DetectorSpec] = ()) -> str:
+def readme(specs: Sequence[NetworkSpec], detectors: Sequence[DetectorSpec] = ()) -> str:
     """The whole file, for ``specs`` and ``detectors``, whose sizes are known."""
     batching = _BATCHING.format(size=QUEUE.max_queue_size, timeout=QUEUE.default_timeout_microseconds // 1_000_000)
     parts = [_HEAD, _profiles(), batching]
     parts += [part for spec in specs for part in _variant(spec)]
     if detectors:
         parts += _detectors(detectors)
-    if not specs:
-        return "\n".join(parts)
-    parts.append(_CALL.format(size=specs[0].input_size, name=model_name(specs[0].name, "encoder")))
+    for spec in [spec for spec in specs if isinstance(spec, VariantSpec)][:1]:
+        parts.append(_CALL.format(size=spec.input_size, name=model_name(spec.name, "encoder")))
     return "\n".join(parts)
 
 
@@ -96,12 +97,10 @@ def _instances(profile: Profile) -> str:
     return ", ".join((*several, "1 of others")) if profile.instances else "1"
 
 
-def _variant(spec: VariantSpec) -> Iterator[str]:
+def _variant(spec: NetworkSpec) -> Iterator[str]:
     graphs = graph_specs(spec)
-    yield (
-        f"## {spec.title}\n\nAxes: N images, I images × P prompts × K points; "
-        "the first of them is the batch axis where there is one.\n"
-    )
+    axes = "N images, I images × P prompts × K points" if isinstance(spec, VariantSpec) else "N images or texts"
+    yield f"## {spec.title}\n\nAxes: {axes}; the first of them is the batch axis where there is one.\n"
     rows = (
         (
             f"`{model_name(spec.name, name)}`",
@@ -138,7 +137,7 @@ def _detectors(specs: Sequence[DetectorSpec]) -> Iterator[str]:
     yield _table(("model", "", "inputs", "outputs"), rows)
 
 
-def _shapes(spec: VariantSpec, graph: GraphSpec) -> tuple[str, str, str]:
+def _shapes(spec: NetworkSpec, graph: GraphSpec) -> tuple[str, str, str]:
     ranges = (
         ", ".join(f"{axis} {size.smallest}/{size.typical}/{size.largest}" for axis, size in shapes.items())
         for shapes in graph.profiles

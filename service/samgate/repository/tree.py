@@ -11,7 +11,7 @@ from samgate.repository.pbtxt import write_pbtxt
 from samgate.repository.profiles import Profile
 from samgate.variants.detectors import DetectorSpec
 from samgate.variants.graphs import AnyGraph, GraphName
-from samgate.variants.spec import VariantSpec
+from samgate.variants.spec import NetworkSpec
 
 VERSION = "1"
 """The folder of the one version that each model has."""
@@ -22,7 +22,7 @@ Parameters = Mapping[GraphName, Mapping[str, str]]
 
 def repository_files(
     profile: Profile,
-    specs: Iterable[VariantSpec],
+    specs: Iterable[NetworkSpec],
     batching: Batching = "formed",
     parameters: Mapping[str, Parameters] | None = None,
     detectors: Mapping[DetectorSpec, Mapping[str, str]] | None = None,

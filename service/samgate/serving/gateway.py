@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
 from samgate import tracing
 from samgate.config import Settings
-from samgate.domain import FloatArray
+from samgate.domain import FloatArray, IntArray
+from samgate.engines.base import TextModel
 from samgate.engines.cpu import usable_cores
 from samgate.errors import InvalidArgument, NotInstalled
 from samgate.scheduling.core import Options, Scheduler
@@ -26,8 +27,9 @@ from samgate.serving.dispatch import Dispatcher, Watch
 from samgate.serving.everything import NO_DETECTOR, Detect, EverythingCall, EverythingEvent, demand_of, run_everything
 from samgate.serving.images import Images
 from samgate.serving.models import Model
-from samgate.serving.prompting import PromptGroup, group_prompts, unsupported
+from samgate.serving.prompting import group_prompts, unsupported
 from samgate.serving.requests import AnsweredMask, Handle, Image, SegmentCall, Trace, Wish
+from samgate.serving.words import NO_TEXT_MODEL, Words
 from samgate.sessions import Embedding, EmbeddingCache
 
 _DEVICE = "engine"
@@ -35,7 +37,8 @@ _DEVICE = "engine"
 
 class Gateway:
     """Serves ``models``, of which ``profile`` tells speed and accuracy; ``detect`` finds objects, where a detector is
-    served; ``weight`` is a client's fair share. For one event loop; :meth:`close` ends it."""
+    served; ``text_model`` knows what words mean, where one is; ``weight`` is a client's fair share. For one event loop;
+    :meth:`close` ends it."""
 
     def __init__(
         self,
@@ -45,8 +48,10 @@ class Gateway:
         watch: Watch | None = None,
         detect: Detect | None = None,
         weight: Callable[[str], float] = lambda client: 1.0,
+        text_model: TextModel | None = None,
     ) -> None:
         self._detect = detect
+        self.text_model = text_model
         self.settings = settings
         self.profile = profile
         self.models = {model.name: model for model in models}
@@ -54,6 +59,7 @@ class Gateway:
         self.scheduler = Scheduler({_DEVICE: profile}, time.monotonic(), _options(settings, weight))
         # One more than the cores: the threads also wait for memory, and a call must not wait for a slow neighbour.
         self._executor = ThreadPoolExecutor(usable_cores() + 1, thread_name_prefix="imaging")
+        self._words = None if text_model is None else Words(text_model, self._executor)
         self._dispatcher = Dispatcher(self.scheduler, self._run, watch)
         self.images = Images(settings, self.cache, self._executor, self._dispatcher)
         self._door = Door(self.models, self.images, self._dispatcher)
@@ -64,23 +70,33 @@ class Gateway:
         Raises InvalidArgument, NotFound, NotInstalled, Infeasible, Overloaded, DeadlineExceeded and Unavailable.
         """
         self._door.points(call.wish.variant)
+        words = [index for index, prompt in enumerate(call.prompts) if prompt.text]
+        tokens = self._tokens(call) if words else None
         source = await self.images.look_at(call.image, self.models.values())
         check_prompts_inside(call.prompts, source.size)
-        demand = Demand(prompt_kind(call.prompts), len(call.prompts))
+        demand = Demand(prompt_kind(call.prompts), len(call.prompts) - len(words))
         async with self._door.admitted(source, call.wish, demand, partial(unsupported, call.prompts)) as admitted:
             embedding = await admitted.embed()
-            answer = AnswerSize(self.settings.limits.max_message_bytes)
+            size = AnswerSize(self.settings.limits.max_message_bytes)
+            finisher = _Finisher(call, admitted, embedding, self._executor, size)
             groups = group_prompts(call.prompts, embedding.frame, admitted.model.spec, admitted.chunk)
-            results: list[list[AnsweredMask]] = [[] for _ in call.prompts]
             try:
                 async with asyncio.TaskGroup() as tasks:
                     # Masks of one group are finished while the next is decoded.
                     for group in groups:
-                        await self._decode_group(admitted, embedding, group, call, results, tasks, answer)
+                        decoded = await admitted.decode(embedding, group)
+                        for place, index in enumerate(group.indices):
+                            masks, ious = decoded.low_res_masks[0, place], decoded.iou_predictions[0, place]
+                            tasks.create_task(finisher.finish(index, masks, ious))
+                    if self._words is not None and tokens is not None:
+                        answers = await self._words.answer(admitted, embedding, tokens, call.wish.deadline)
+                        for index, (masks, likely) in zip(words, answers, strict=True):
+                            tasks.create_task(finisher.finish(index, masks, likely))
             except ExceptionGroup as failed:
                 raise failed.exceptions[0] from None
-            admitted.trace.masks = sum(map(len, results))
-        return results, admitted.trace
+            admitted.trace.prompts = len(call.prompts)
+            admitted.trace.masks = sum(map(len, finisher.results))
+        return finisher.results, admitted.trace
 
     async def embed(self, image: Image, wish: Wish) -> Trace:
         """Encode ``image`` unless its embedding is held; the trace has its handle. Raises as :meth:`segment` does."""
@@ -119,6 +135,8 @@ class Gateway:
     async def close(self) -> None:
         """Fail what waits, finish what runs, free engines and threads."""
         async with AsyncExitStack() as stack:
+            if self._words is not None:
+                stack.push_async_callback(self._words.close)
             for model in self.models.values():
                 stack.push_async_callback(model.engine.close)
             stack.push_async_callback(self._dispatcher.close)
@@ -128,28 +146,34 @@ class Gateway:
     async def _run(self, batch: Batch, loads: list[Any], deadline: float) -> list[Any]:
         return await self.models[batch.point].run(batch, loads, deadline)
 
-    async def _decode_group(
-        self,
-        admitted: Admitted,
-        embedding: Embedding,
-        group: PromptGroup,
-        call: SegmentCall,
-        results: list[list[AnsweredMask]],
-        tasks: asyncio.TaskGroup,
-        answer: AnswerSize,
+    def _tokens(self, call: SegmentCall) -> IntArray:
+        """Of its prompts in words. Raises NotInstalled without a text model, and InvalidArgument."""
+        if self._words is None:
+            raise NotInstalled(NO_TEXT_MODEL)
+        return self._words.tokens(call.prompts)
+
+
+class _Finisher:
+    """Makes the masks of a call's answer: ``results``, by prompt."""
+
+    def __init__(
+        self, call: SegmentCall, admitted: Admitted, embedding: Embedding, executor: Executor, size: AnswerSize
     ) -> None:
-        decoded = await admitted.decode(embedding, group)
+        self.results: list[list[AnsweredMask]] = [[] for _ in call.prompts]
+        self._call = call
+        self._admitted = admitted
+        self._embedding = embedding
+        self._executor = executor
+        self._size = size
 
-        async def finish_prompt(index: int, low_res: FloatArray, ious: FloatArray) -> None:
-            started = time.perf_counter()
-            with tracing.stage("masks"):
-                results[index] = await asyncio.get_running_loop().run_in_executor(
-                    self._executor, answer_prompt, low_res, ious, embedding.frame, call, admitted.model.spec, answer
-                )
-            admitted.trace.add("masks", time.perf_counter() - started)
-
-        for place, index in enumerate(group.indices):
-            tasks.create_task(finish_prompt(index, decoded.low_res_masks[0, place], decoded.iou_predictions[0, place]))
+    async def finish(self, index: int, low_res: FloatArray, ious: FloatArray) -> None:
+        """Those of the prompt ``index``, of :func:`~samgate.serving.answers.answer_prompt`'s arguments."""
+        started = time.perf_counter()
+        spec, frame = self._admitted.model.spec, self._embedding.frame
+        work = partial(answer_prompt, low_res, ious, frame, self._call, spec, self._size)
+        with tracing.stage("masks"):
+            self.results[index] = await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        self._admitted.trace.add("masks", time.perf_counter() - started)
 
 
 def _options(settings: Settings, weight: Callable[[str], float]) -> Options:

@@ -10,7 +10,7 @@ import numpy as np
 from samgate.domain import FloatArray, Frame, IntArray, Prompt, Selection
 from samgate.engines.base import Prompts
 from samgate.errors import InvalidArgument
-from samgate.variants.spec import PaddingPoint, PromptSupport, SingleMask, VariantSpec
+from samgate.variants.spec import PaddingPoint, SingleMask, VariantSpec
 
 PAD_LABEL = -1
 BACKGROUND_LABEL = 0
@@ -40,10 +40,10 @@ def unsupported(prompts: Sequence[Prompt], spec: VariantSpec) -> InvalidArgument
     """What is the matter with the first of a request's ``prompts`` that ``spec``'s system wasn't made for; None when it
     was made for all."""
     support, name = spec.prompts, spec.name
-    if support == PromptSupport():
-        return None
     for index, prompt in enumerate(prompts):
         field = f"prompts[{index}]"
+        if prompt.text and not support.text:
+            return InvalidArgument(f"{field}.text", f"is given; {name} takes no words")
         if prompt.mask_logits is not None and not support.mask:
             return InvalidArgument(f"{field}.mask_logits", f"is given; {name} takes no masks")
         background = np.flatnonzero(prompt.labels == BACKGROUND_LABEL)
@@ -59,11 +59,13 @@ def unsupported(prompts: Sequence[Prompt], spec: VariantSpec) -> InvalidArgument
 
 
 def group_prompts(prompts: Sequence[Prompt], frame: Frame, spec: VariantSpec, max_prompts: int) -> list[PromptGroup]:
-    """``prompts`` in groups of at most ``max_prompts``. Points are never padded beyond upstream's own padding point,
-    because a further one would change the masks."""
+    """``prompts`` but those in words, in groups of at most ``max_prompts``. Points are never padded beyond upstream's
+    own padding point, because a further one would change the masks."""
     tokens = [_tokens(prompt, frame, spec) for prompt in prompts]
     by_shape: dict[tuple[int, bool], list[int]] = {}
     for index, (prompt, (_, labels)) in enumerate(zip(prompts, tokens, strict=True)):
+        if prompt.text:
+            continue
         by_shape.setdefault((len(labels), prompt.mask_logits is not None), []).append(index)
     groups = []
     for (_, masked), members in by_shape.items():

@@ -16,8 +16,8 @@ from samgate.compile.export import graph_module, load_network
 from samgate.errors import InvalidArgument, SamgateError, WeightsError
 from samgate.training.data import Item
 from samgate.training.recipe import Recipe
-from samgate.variants.spec import VariantSpec
-from samgate.weights.formats import load_checkpoint, resolve
+from samgate.variants.spec import VariantSpec, resolve
+from samgate.weights.formats import load_checkpoint
 from samgate.weights.home import atomic_write
 from samgate.weights.store import StateDict
 

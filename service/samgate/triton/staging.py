@@ -17,20 +17,30 @@ from samgate.repository.models import Batching, served_graphs
 from samgate.repository.profiles import PROFILES
 from samgate.repository.tree import Parameters, model_path, repository_files
 from samgate.variants import get_variant
+from samgate.variants.clip import get_text_model
 from samgate.variants.detectors import DetectorSpec, get_detector
 from samgate.variants.graphs import AnyGraph
+from samgate.variants.spec import NetworkSpec
 from samgate.weights.home import home_folder, sha256_file
 
 _PROFILE = PROFILES["python-cpu"]
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """Names of what serves beside the variants."""
+
+    detectors: Sequence[str] = ()
+    text_models: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class StagingOptions:
-    """``threads``: of each model, 0 for all cores. ``detectors``: names of those to stage beside the variants."""
+    """``threads``: of each model, 0 for all cores."""
 
     threads: int = 0
     batching: Batching = "formed"
-    detectors: Sequence[str] = ()
+    beside: Beside = Beside()
 
 
 def stage(
@@ -45,9 +55,11 @@ def stage(
     precisions: dict[str, str] = {}
     parameters: dict[str, Parameters] = {}
     links: dict[str, Path] = {}
-    specs = [get_variant(name) for name in wanted]
+    specs: list[NetworkSpec] = [get_variant(name) for name in wanted]
+    specs += [get_text_model(name) for name in options.beside.text_models]
     for spec in specs:
-        graphs = runtime_graphs(spec, wanted[spec.name], "openvino", report)
+        # Text models are in f32: see samgate.engines.text.
+        graphs = runtime_graphs(spec, wanted.get(spec.name, "f32"), "openvino", report)
         precisions[spec.name] = graphs.plan
         parameters[spec.name] = {
             graph: _parameters(graph, graphs.files[graph], graphs.plan, graphs.hints[graph], threads)
@@ -55,7 +67,7 @@ def stage(
         }
         links |= {model_path(_PROFILE, spec.name, graph): graphs.files[graph] for graph in parameters[spec.name]}
     detectors: dict[DetectorSpec, Mapping[str, str]] = {}
-    for name in options.detectors:
+    for name in options.beside.detectors:
         made = ensure_detector(get_detector(name), report)
         detectors[made.spec] = _parameters("detector", made.file, "f32", "f32", threads)
         links[model_path(_PROFILE, name, "detector")] = made.file

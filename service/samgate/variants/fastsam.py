@@ -3,7 +3,7 @@
 All images go in as squares, as upstream's exported networks take them; with a checkpoint it feeds the smallest
 rectangle around an image that strides divide, which has less grey. More than one detection may be the whole image,
 where upstream fails. Written from the paper and from what upstream's code was seen to do; upstream's is under AGPL-3.0,
-and so are the weights. Text prompts aren't here: they need CLIP, and nothing of samgate's interface asks in words.
+and so are the weights. Which detection a text means is CLIP's to say: :mod:`samgate.text.choice`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ S = VariantSpec(
     ),
     reader="samgate.weights.fastsam_file:read",
     accuracy=PublishedAccuracy(box_miou=None, point_miou=None, origin="arXiv 2410.04960, table 6, has FastSAM-x alone"),
-    prompts=PromptSupport(mask=False),
+    prompts=PromptSupport(mask=False, text=True),
     embedding_shape=(channels(_SIDE), _SIDE, _SIDE),
     features=channels(_SIDE),
     resize=ResizeRule.LETTERBOX,

@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from samgate.variants.merging import Merging
-from samgate.variants.spec import GRAPHS, GraphName, PaddingPoint, ShapeProfile, VariantSpec
+from samgate.variants.spec import (
+    GRAPHS,
+    MASK_GRAPHS,
+    GraphName,
+    NetworkSpec,
+    PaddingPoint,
+    ShapeProfile,
+    VariantSpec,
+    resolve,
+)
 
 __all__ = ["GRAPHS", "GraphName"]
 
@@ -61,8 +70,14 @@ class GraphSpec:
     profiles: tuple[ShapeProfile, ...]
 
 
-def graph_specs(spec: VariantSpec) -> dict[GraphName, GraphSpec]:
+def graph_specs(spec: NetworkSpec) -> dict[GraphName, GraphSpec]:
     """Those that ``spec`` has, by name, for its sizes."""
+    every: dict[GraphName, GraphSpec] = resolve(spec.graph_tensors)(spec)
+    return {name: every[name] for name in GRAPHS if name in spec.graphs}
+
+
+def mask_graphs(spec: VariantSpec) -> dict[GraphName, GraphSpec]:
+    """All that a system which makes masks may have, by name, for the sizes of ``spec``."""
     masks = spec.mask_tokens
     low_res, size = spec.low_res_size, spec.input_size
 
@@ -137,4 +152,4 @@ def graph_specs(spec: VariantSpec) -> dict[GraphName, GraphSpec]:
         ),
         GraphSpec("scores", (embedding(1), *prompts(1, everything)), scores, None, shapes.everything),
     )
-    return {name: graph for name, graph in zip(GRAPHS, graphs, strict=True) if name in spec.graphs}
+    return dict(zip(MASK_GRAPHS, graphs, strict=True))

@@ -6,16 +6,30 @@ A :class:`VariantSpec` says everything the gateway has to know about a system, s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Literal
+from importlib import import_module
+from typing import Any, Literal, Self
 
 from samgate.domain import MaskSampling
 
-GraphName = Literal["encoder", "decoder", "masked_decoder", "terms", "attend", "upscale", "scores"]
+GraphName = Literal[
+    "encoder", "decoder", "masked_decoder", "terms", "attend", "upscale", "scores", "image_features", "text_features"
+]
 """See :mod:`samgate.variants.graphs`."""
-GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "terms", "attend", "upscale", "scores")
+MASK_GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder", "masked_decoder", "terms", "attend", "upscale", "scores")
+"""Of systems that make masks."""
+TEXT_GRAPHS: tuple[GraphName, ...] = ("image_features", "text_features")
+"""Of :mod:`samgate.variants.clip`."""
+GRAPHS = (*MASK_GRAPHS, *TEXT_GRAPHS)
+
+
+def resolve(reference: str) -> Callable[..., Any]:
+    """The function that ``module:function`` names, as specs spell it."""
+    module, _, function = reference.partition(":")
+    found: Callable[..., Any] = getattr(import_module(module), function)
+    return found
 
 
 class ResizeRule(StrEnum):
@@ -66,12 +80,13 @@ class SingleMask(StrEnum):
 class PromptSupport:
     """Which prompts the system was made for; others are refused. Foreground points and boxes go everywhere.
 
-    ``background``: points that the object doesn't have. ``mask``: logits of an earlier round. ``most_points``: of one
-    prompt, where a box counts as two.
+    ``background``: points that the object doesn't have. ``mask``: logits of an earlier round. ``text``: words, by a
+    text model that is served beside it. ``most_points``: of one prompt, where a box counts as two.
     """
 
     background: bool = True
     mask: bool = True
+    text: bool = False
     most_points: int | None = None
 
 
@@ -227,9 +242,10 @@ class Shapes:
     everything: tuple[ShapeProfile, ...] = ({"P": ShapeRange(1, 64, 64)},)
 
 
-@dataclass(frozen=True, slots=True)
-class VariantSpec:
-    """One system. Sizes are pixels, ``pixel_mean``/``pixel_std`` are on the 0–255 RGB scale."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSpec:
+    """A network with weights of its own, and the graphs that are made of it: a variant's, or one that serves beside
+    variants (:mod:`samgate.variants.clip`)."""
 
     name: str
     title: str
@@ -239,7 +255,6 @@ class VariantSpec:
     network: str
     """``module:function`` that builds the torch network from this spec (needs the ``compile`` extra)."""
     sources: tuple[Source, ...]
-    accuracy: PublishedAccuracy
     architecture: Mapping[str, Any] = field(default_factory=dict)
     """What ``network`` needs to know beside the sizes here: widths, depths and the like."""
     small: Mapping[str, Any] = field(default_factory=dict)
@@ -254,16 +269,48 @@ class VariantSpec:
     paths by name. Nothing where the file is the state dict."""
     graph_module: str = "samgate.variants.nets.sam:graph_module"
     """``module:function`` that makes the torch module of a graph: (spec, network, the graph's name) → module."""
-    graphs: tuple[GraphName, ...] = GRAPHS
+    graph_tensors: str = "samgate.variants.graphs:mask_graphs"
+    """``module:function`` that says what graphs take and give: spec → all that there may be, by name."""
+    graphs: tuple[GraphName, ...] = MASK_GRAPHS
     """What it is exported to, in the order of :data:`GRAPHS`: without ``attend`` and its like, SegEvery decodes every
     prompt in full."""
     engines: tuple[str, ...] = ()
     """Those that run it, by name; all, if none is named."""
-    prompts: PromptSupport = field(default_factory=PromptSupport)
     weights: str = ""
     """Name that the weights are installed under, where they are another variant's; see :attr:`weights_name`."""
     input_size: int = 1024
     """Side of the encoder's square input."""
+    pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    precisions: dict[str, PrecisionPlan] = field(default_factory=dict)
+    """By name; ``f32`` is always there. Insertion order is preference: first one that the CPU runs fast wins."""
+    islands: tuple[Island, ...] = ()
+    """What stays in f32 in graphs of low arithmetic; the first that a node belongs to counts it."""
+    unquantized: tuple[Island, ...] = ()
+    """What stays out of int8, and runs in whichever float arithmetic runs beside it."""
+
+    def reduced(self) -> Self:
+        """The same with a small network, for tests."""
+        return replace(self, architecture={**self.architecture, **self.small})
+
+    @property
+    def weights_name(self) -> str:
+        """What the weights are installed under: one name, and one file, for all variants that share them."""
+        return self.weights or self.name
+
+    @property
+    def drawing(self) -> tuple[Any, ...]:
+        """All here that its graphs depend on."""
+        network = (self.network, self.graph_module, self.graphs, sorted(self.architecture.items()))
+        return (*network, self.input_size, self.pixel_mean, self.pixel_std)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantSpec(NetworkSpec):
+    """One system. Sizes are pixels, ``pixel_mean``/``pixel_std`` are on the 0–255 RGB scale."""
+
+    accuracy: PublishedAccuracy
+    prompts: PromptSupport = field(default_factory=PromptSupport)
     prompt_size: int = 1024
     """Side of the frame that prompts are in: the encoder's padded square, in as many pixels as the decoder was trained
     with, whatever ``input_size``."""
@@ -278,8 +325,6 @@ class VariantSpec:
     """Added to points in pixels of the image: half of one where a point is meant to be the pixel that it names."""
     padding_coordinate: float = 0.0
     """x and y of padding points, in the frame of prompts. SAM's have no position, so there it doesn't matter."""
-    pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
-    pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     single_mask_token: int = 0
     """Index of the mask for unambiguous prompts, boxes for example."""
     single_mask: SingleMask = SingleMask.TOKEN
@@ -299,12 +344,6 @@ class VariantSpec:
     """Whether the network itself rounds activations to steps, so that runtimes which differ in f32's last digit, as all
     do, differ by steps in the end."""
     shapes: Shapes = field(default_factory=Shapes)
-    precisions: dict[str, PrecisionPlan] = field(default_factory=dict)
-    """By name; ``f32`` is always there. Insertion order is preference: first one that the CPU runs fast wins."""
-    islands: tuple[Island, ...] = ()
-    """What stays in f32 in graphs of low arithmetic; the first that a node belongs to counts it."""
-    unquantized: tuple[Island, ...] = ()
-    """What stays out of int8, and runs in whichever float arithmetic runs beside it."""
 
     @property
     def mask_tokens(self) -> int:
@@ -321,11 +360,10 @@ class VariantSpec:
         """Indices of the masks of which the best predicted answers a prompt that means one thing, such as a box."""
         return self.best_tokens if self.single_mask is SingleMask.BEST else (self.single_mask_token,)
 
-    def reduced(self) -> VariantSpec:
-        """The same with a small network, for tests."""
-        return replace(self, architecture={**self.architecture, **self.small})
-
     @property
-    def weights_name(self) -> str:
-        """What the weights are installed under: one name, and one file, for all variants that share them."""
-        return self.weights or self.name
+    def drawing(self) -> tuple[Any, ...]:
+        """See :attr:`NetworkSpec.drawing`."""
+        sizes = (self.prompt_size, self.embedding_shape, self.low_res_size, self.padding_point)
+        # A class with slots is made anew, and isn't the one that super() without its name would look for.
+        drawing = super(VariantSpec, self).drawing
+        return (*drawing, *sizes, self.single_mask_token, self.multimask_tokens, self.best_of)

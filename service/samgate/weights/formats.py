@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import zipfile
-from collections.abc import Callable, Mapping
-from importlib import import_module
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from samgate.errors import WeightsError
-from samgate.variants.spec import VariantSpec
+from samgate.variants.spec import NetworkSpec, resolve
 from samgate.weights.store import StateDict
 
 if TYPE_CHECKING:
@@ -30,14 +29,7 @@ _NEEDS_TORCH = "pulling weights needs torch to check them: pip install 'samgate[
 _WRAPPERS = ("model", "state_dict")
 
 
-def resolve(reference: str) -> Callable[..., Any]:
-    """The function that ``module:function`` names, as specs spell it."""
-    module, _, function = reference.partition(":")
-    found: Callable[..., Any] = getattr(import_module(module), function)
-    return found
-
-
-def network_shapes(spec: VariantSpec) -> Shapes:
+def network_shapes(spec: NetworkSpec) -> Shapes:
     """Names and shapes of the parameters and buffers that the variant's network loads.
 
     Raises:
@@ -92,7 +84,7 @@ def read_safetensors(path: Path, shapes: Shapes) -> StateDict:
         raise WeightsError(f"{path.name} can't be read as safetensors: {error}") from error
 
 
-def read_files(spec: VariantSpec, files: Mapping[str, Path], shapes: Shapes) -> StateDict:
+def read_files(spec: NetworkSpec, files: Mapping[str, Path], shapes: Shapes) -> StateDict:
     """The state dict that ``spec``'s reader makes of ``files`` by name, or that the one of them is.
 
     Raises:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from samgate.errors import WeightsError
-from samgate.variants.spec import NpmSource, UrlSource, VariantSpec
+from samgate.variants.spec import NetworkSpec, NpmSource, UrlSource, resolve
 from samgate.weights import npm
-from samgate.weights.formats import Shapes, canonical, read_checkpoint, read_files, read_safetensors, resolve
+from samgate.weights.formats import Shapes, canonical, read_checkpoint, read_files, read_safetensors
 from samgate.weights.home import sha256_file
 from samgate.weights.store import Origin, StateDict
 
@@ -21,7 +21,7 @@ def source_name(source: UrlSource | NpmSource) -> str:
     return source.url if isinstance(source, UrlSource) else f"npm:{source.package}@{source.version}"
 
 
-def read_local(spec: VariantSpec, path: Path, shapes: Shapes, folder: Path) -> tuple[StateDict, Origin]:
+def read_local(spec: NetworkSpec, path: Path, shapes: Shapes, folder: Path) -> tuple[StateDict, Origin]:
     """The state dict in ``path``, and where it is from as far as its checksums tell.
 
     ``path`` is a torch checkpoint, a safetensors file, an npm archive, or a folder with the files of one, or with those
@@ -59,7 +59,7 @@ def read_local(spec: VariantSpec, path: Path, shapes: Shapes, folder: Path) -> t
     return state, Origin(variant=spec.weights_name, source=name, files={path.name: checksum})
 
 
-def _of_reader(spec: VariantSpec, path: Path, files: dict[str, Path], shapes: Shapes) -> tuple[StateDict, Origin]:
+def _of_reader(spec: NetworkSpec, path: Path, files: dict[str, Path], shapes: Shapes) -> tuple[StateDict, Origin]:
     """What the variant's reader finds in ``files``, which are ``path`` or in it."""
     state = read_files(spec, files, shapes)
     checksums = {name: sha256_file(file) for name, file in files.items()}
@@ -69,7 +69,7 @@ def _of_reader(spec: VariantSpec, path: Path, files: dict[str, Path], shapes: Sh
 
 
 def _from_package(
-    spec: VariantSpec, path: Path, shapes: Shapes, find: Callable[[NpmSource], dict[str, Path]]
+    spec: NetworkSpec, path: Path, shapes: Shapes, find: Callable[[NpmSource], dict[str, Path]]
 ) -> tuple[StateDict, Origin]:
     sources = [source for source in spec.sources if isinstance(source, NpmSource)]
     if not sources:
@@ -95,7 +95,7 @@ def _find(folder: Path, source: NpmSource) -> dict[str, Path]:
     return found
 
 
-def _unknown(spec: VariantSpec, path: Path) -> str:
+def _unknown(spec: NetworkSpec, path: Path) -> str:
     logger.warning(
         "%s is not a file that samgate knows: it has the names and shapes of %s, but its numbers are taken on trust",
         path,

@@ -1,4 +1,5 @@
 """What is in a file of ``torch.save(module)``: a whole network, pickled with its classes, of which none is needed.
+``torch.jit.save`` writes the same of a network that was made a program, which stands beside it.
 
 ``torch.load`` would import and call what such a file names. Here it is read as data, by
 :mod:`samgate.weights.inert_pickle`: modules are recognised by what every ``torch.nn.Module`` keeps, tensors by the
@@ -58,7 +59,8 @@ def read_module(path: Path) -> Mapping[str, Value]:
     functions, hooks, objects of other classes.
 
     Args:
-        path: of a file that ``torch.save`` wrote, as an archive or in the format before torch 1.6.
+        path: of a file that ``torch.save`` wrote, as an archive or in the format before torch 1.6, or
+            ``torch.jit.save``.
 
     Raises:
         WeightsError: torch is not installed, or the file is damaged or no such file. Nothing in it is ever run.
@@ -174,15 +176,21 @@ class _Storages:
         return self._bytes[key].view(getattr(torch, dtype))
 
 
+def _data(folder: str) -> tuple[str, ...]:
+    """How the names of members begin that are read. Programs and notes on them, which are compressed, aren't."""
+    return f"{folder}data.pkl", f"{folder}data/", f"{folder}byteorder"
+
+
 @contextmanager
 def _read_archive(path: Path) -> Iterator[tuple[Any, _Storages]]:
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if name.endswith("/data.pkl") and name.count("/") == 1]
         if len(names) != 1:
             raise WeightsError("an archive without data.pkl")
-        if sum(item.file_size for item in archive.infolist()) > path.stat().st_size:
-            raise WeightsError("it would unpack to more than it is; torch never compresses")
         folder = names[0].removesuffix("data.pkl")
+        read = [item for item in archive.infolist() if item.filename.startswith(_data(folder))]
+        if sum(item.file_size for item in read) > path.stat().st_size:
+            raise WeightsError("it would unpack to more than it is; torch compresses no data")
         if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
             raise WeightsError("its numbers are not little-endian")
         with archive.open(names[0]) as file:

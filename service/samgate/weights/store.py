@@ -1,6 +1,6 @@
 """Installed weights: one safetensors file per set of weights, which carries the origin of what is in it.
 
-Variants may share a set (:attr:`samgate.variants.spec.VariantSpec.weights_name`): what one installs, all have.
+Variants may share a set (:attr:`samgate.variants.spec.NetworkSpec.weights_name`): what one installs, all have.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import safetensors
 import safetensors.numpy
 
 from samgate.errors import NotInstalled, WeightsError
-from samgate.variants.spec import VariantSpec
+from samgate.variants.spec import NetworkSpec
 from samgate.weights.home import atomic_write, home_folder, remove_leftovers, sha256_file
 
 logger = logging.getLogger(__name__)
@@ -52,12 +52,12 @@ class WeightsInfo:
     origin: Origin
 
 
-def weights_path(spec: VariantSpec) -> Path:
+def weights_path(spec: NetworkSpec) -> Path:
     """Where the variant's weights are once they are installed."""
     return home_folder("weights", create=False) / f"{spec.weights_name}.safetensors"
 
 
-def installed(spec: VariantSpec) -> WeightsInfo | None:
+def installed(spec: NetworkSpec) -> WeightsInfo | None:
     """What is installed of ``spec``; None when nothing is, or when the file is damaged (which is logged)."""
     path = weights_path(spec)
     try:
@@ -70,7 +70,7 @@ def installed(spec: VariantSpec) -> WeightsInfo | None:
         return None
 
 
-def load(spec: VariantSpec) -> StateDict:
+def load(spec: NetworkSpec) -> StateDict:
     """The installed state dict, by upstream's names.
 
     Raises:
@@ -86,7 +86,7 @@ def load(spec: VariantSpec) -> StateDict:
         raise WeightsError(f"{path} is damaged ({error}): run `samgate pull {spec.name} --force`") from error
 
 
-def save(spec: VariantSpec, state: Mapping[str, npt.NDArray[Any]], origin: Origin) -> WeightsInfo:
+def save(spec: NetworkSpec, state: Mapping[str, npt.NDArray[Any]], origin: Origin) -> WeightsInfo:
     """Installs ``state``. The same weights from the same origin always give the same file, byte for byte.
 
     The caller holds the lock of :func:`samgate.weights.pull.pull`.

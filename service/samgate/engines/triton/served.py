@@ -15,6 +15,7 @@ from tritonclient.utils import InferenceServerException
 from samgate.engines.cpu import DECODE_PROMPTS, ENCODE_BATCH
 from samgate.errors import CompileError, Unavailable
 from samgate.repository.models import model_name
+from samgate.variants.clip import ClipSpec
 from samgate.variants.detectors import DetectorSpec, detector_graph
 from samgate.variants.graphs import GraphName, GraphSpec, TensorSpec, graph_specs
 from samgate.variants.spec import VariantSpec
@@ -73,6 +74,11 @@ def ask_detector(spec: DetectorSpec, urls: Sequence[str], timeout_s: float, repo
     return next(iter(answers.values()))
 
 
+def ask_text_model(spec: ClipSpec, urls: Sequence[str], timeout_s: float, report: Callable[[str], None]) -> None:
+    """Waits for the servers at ``urls`` to have ``spec``. Raises as :func:`ask`."""
+    _answers(spec.name, urls, timeout_s, report, lambda url, until: _ask_text_model(spec, url, until))
+
+
 def _answers(
     name: str,
     urls: Sequence[str],
@@ -107,6 +113,17 @@ def _ask_detector(spec: DetectorSpec, url: str, until: float) -> int:
     side = next((int(tensor.dims[1]) for tensor in config.input if len(tensor.dims) > 1), 0)
     _check(detector_graph(spec.sized(side)), config, url)
     return side
+
+
+def _ask_text_model(spec: ClipSpec, url: str, until: float) -> None:
+    with InferenceServerClient(url) as client:
+        for graph in graph_specs(spec).values():
+            model = model_name(spec.name, graph.name)
+            _wait_until_ready(client, model, until)
+            config = _config(client, model)
+            if config is None:
+                raise CompileError(f"Triton {url} has no {model}; see: samgate repository build --help")
+            _check(graph, config, url)
 
 
 def _ask(spec: VariantSpec, url: str, until: float) -> Served:

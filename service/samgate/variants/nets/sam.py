@@ -232,3 +232,5 @@ def graph_module(spec: VariantSpec, network: Sam, name: GraphName) -> nn.Module:
             return UpscaleGraph(network, EVERYTHING_POINTS)
         case "scores":
             return ScoresGraph(network)
+        case _:
+            raise ValueError(f"{spec.name} has no graph {name!r}")

@@ -1,0 +1,133 @@
+"""Prompts in words: the objects of an image through a text model, compared once with all texts that come for it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samgate import tracing
+from samgate.domain import FloatArray, IntArray, Prompt, UInt8Array
+from samgate.engines.base import TextModel
+from samgate.errors import NotFound
+from samgate.serving.admission import Admitted
+from samgate.serving.requests import Handle
+from samgate.sessions import Embedding
+from samgate.text.choice import Objects, meant, objects_in, probabilities
+from samgate.text.crops import Box, crops_of
+from samgate.text.tokens import tokens_of
+from samgate.variants.clip import MOST_CROPS, MOST_TEXTS
+from samgate.variants.detections import Detections, detections_in
+
+T = TypeVar("T")
+
+NO_TEXT_MODEL = (
+    "prompts in words need a variant that finds everything at once and a text model, and no text model is served here; "
+    "install one and start the server with it: `samgate serve --variants fastsam-s --text-model clip-vit-b-32`"
+)
+MOST_IMAGES = 64
+"""That are remembered: at 512 numbers an object, 300 objects at most, 40 MB."""
+
+Answered = tuple[FloatArray, FloatArray]
+"""As a decoder's of one prompt: low-res logits float32 ``[M, 256, 256]``, and what they are worth ``[M]``."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Described:
+    """Objects of an image, by their places among its detections: ``features`` float32 ``[k, W]``."""
+
+    at: NDArray[np.intp]
+    features: FloatArray
+
+
+class Words:
+    """Asks ``model`` which object is meant. For one event loop; :meth:`close` ends it."""
+
+    def __init__(self, model: TextModel, executor: Executor) -> None:
+        self.model = model
+        self._executor = executor
+        self._described: OrderedDict[str, _Described] = OrderedDict()
+
+    def tokens(self, prompts: Sequence[Prompt]) -> IntArray:
+        """Of those of a request's ``prompts`` that are in words. Raises InvalidArgument for what can't be one."""
+        texts = [(f"prompts[{index}].text", prompt.text) for index, prompt in enumerate(prompts) if prompt.text]
+        return tokens_of(texts, self.model.spec.context)
+
+    async def answer(
+        self, admitted: Admitted, embedding: Embedding, tokens: IntArray, deadline: float
+    ) -> list[Answered]:
+        """What each text means in the image, which has ``embedding``; adds to the trace.
+
+        Raises NotFound for a handle of an image whose objects aren't known here (any more), InvalidArgument for an
+        image that can't be read, and what the text model raises.
+        """
+        started = time.perf_counter()
+        with tracing.stage("text"):
+            found = await self._work(lambda: detections_in(embedding.values))
+            known = await self._describe(admitted, found, embedding, deadline)
+            parts = [
+                await self.model.text_features(tokens[start : start + MOST_TEXTS], deadline)
+                for start in range(0, len(tokens), MOST_TEXTS)
+            ]
+            likely = probabilities(known.features, np.concatenate(parts))
+            masks = admitted.model.spec.mask_tokens
+            answers = [await self._work(partial(meant, found, known.at, one, masks)) for one in likely]
+        admitted.trace.add("text", time.perf_counter() - started)
+        return answers
+
+    async def close(self) -> None:
+        """Free the model, and all that is remembered."""
+        self._described.clear()
+        await self.model.close()
+
+    async def _describe(
+        self, admitted: Admitted, found: Detections, embedding: Embedding, deadline: float
+    ) -> _Described:
+        handle, image = admitted.trace.handle, admitted.source.image
+        known = self._described.get(handle)
+        if known is None:
+            if isinstance(image, Handle):
+                raise NotFound(
+                    "image.handle: its objects weren't looked at for words here, or long ago: send the image"
+                )
+            spec = admitted.model.spec
+            objects = await self._work(partial(objects_in, found, embedding.frame, spec))
+            async with admitted.images.decoded(image) as pixels:
+                features = await self._features(objects, partial(crops_of, pixels), deadline)
+            known = self._described[handle] = _Described(objects.at, features)
+            while len(self._described) > MOST_IMAGES:
+                self._described.popitem(last=False)
+        self._described.move_to_end(handle)
+        return known
+
+    async def _features(
+        self, objects: Objects, crops: Callable[[list[Box], int], UInt8Array], deadline: float
+    ) -> FloatArray:
+        """Of all ``objects``, float32 ``[k, W]``. While the model looks at some, the next are cut out."""
+        spec = self.model.spec
+        parts = [np.zeros((0, spec.width), np.float32)]
+        looking: asyncio.Task[FloatArray] | None = None
+        try:
+            for start in range(0, len(objects.boxes), MOST_CROPS):
+                cut = await self._work(partial(crops, objects.boxes[start : start + MOST_CROPS], spec.input_size))
+                if looking is not None:
+                    parts.append(await looking)
+                looking = asyncio.create_task(self.model.image_features(cut, deadline))
+            if looking is not None:
+                parts.append(await looking)
+        finally:
+            if looking is not None and not looking.done():
+                looking.cancel()
+                await asyncio.wait([looking])
+        return np.concatenate(parts)
+
+    async def _work(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function)

@@ -1,0 +1,1 @@
+"""Prompts in words: which of an image's objects a text means."""
