@@ -10,7 +10,8 @@ from pathlib import Path
 
 from parity.measure import CAPABILITIES, Record, own, stored, timed_graphs
 from samgate.variants import VARIANTS
-from samgate.variants.spec import ManualSource, NpmSource, UrlSource, VariantSpec
+from samgate.variants.clip import TEXT_MODELS, ClipSpec
+from samgate.variants.spec import ManualSource, NetworkSpec, NpmSource, UrlSource, VariantSpec
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "variants.md"
 
@@ -52,6 +53,13 @@ and *refuses* graphs that need them, naming one. `make test-full` builds all of 
 network the reduced one for each capability.
 """
 
+_TEXT = """\
+## Text models
+
+What prompts in words are understood with ([text.md](text.md)), measured in the same way: GMACs and milliseconds are of
+one object of an image and of one text, parity is that of both vectors against upstream's own code.
+"""
+
 _PUBLISHED = """\
 ## Where they are from, and what is published
 
@@ -65,8 +73,7 @@ def page(measured: Mapping[str, Record]) -> str:
     """The whole page."""
     figures = (_figures(spec, measured[spec.name]) for spec in own())
     machines = sorted({record["machine"] for record in measured.values()})
-    head = (
-        "variant",
+    figures_head = (
         "parameters",
         "GMACs",
         "parity",
@@ -75,13 +82,21 @@ def page(measured: Mapping[str, Record]) -> str:
         "CPU f32",
         "CPU bf16",
     )
+    text_models = list(TEXT_MODELS.values())
     return "\n".join(
         (
             _HEAD,
             f"Measured on: {', '.join(machines)}, two cores of a shared machine: times scatter by a fifth and more.\n",
-            _table(head, figures),
+            _table(("variant", *figures_head), figures),
             _PLANS,
             _table(("variant", "nodes in f32", *CAPABILITIES), (_plans(spec, measured[spec.name]) for spec in own())),
+            _TEXT,
+            _table(("text model", *figures_head), (_figures(spec, measured[spec.name]) for spec in text_models)),
+            _table(
+                ("text model", "nodes in f32", *CAPABILITIES),
+                (_plans(spec, measured[spec.name]) for spec in text_models),
+            ),
+            _table(("text model", "system", "licence", "sources"), map(_text_origins, text_models)),
             _PUBLISHED,
             _table(
                 ("variant", "system", "licence", "box", "point", "prompts", "SegEvery", "sources"), map(_origins, own())
@@ -91,7 +106,7 @@ def page(measured: Mapping[str, Record]) -> str:
     )
 
 
-def _figures(spec: VariantSpec, record: Record) -> Sequence[str]:
+def _figures(spec: NetworkSpec, record: Record) -> Sequence[str]:
     def both(values: Mapping[str, float]) -> str:
         return " + ".join(f"{values[name]:g}" for name in timed_graphs(spec))
 
@@ -107,7 +122,7 @@ def _figures(spec: VariantSpec, record: Record) -> Sequence[str]:
     )
 
 
-def _plans(spec: VariantSpec, record: Record) -> Iterator[str]:
+def _plans(spec: NetworkSpec, record: Record) -> Iterator[str]:
     names, plans = timed_graphs(spec), record["tensorrt"]
     yield f"`{spec.name}`"
     yield " + ".join(
@@ -135,14 +150,20 @@ def _origins(spec: VariantSpec) -> Sequence[str]:
     )
 
 
+def _text_origins(spec: ClipSpec) -> Sequence[str]:
+    licence = f"{spec.licence}: {spec.licence_note}"
+    return f"`{spec.name}`", f"{spec.title}, {spec.paper}", licence, "<br>".join(_sources(spec))
+
+
 def _prompts(spec: VariantSpec) -> str:
     support = spec.prompts
-    kinds = ["points" if support.background else "foreground points", "boxes", *(["masks"] if support.mask else [])]
+    kinds = ["points" if support.background else "foreground points", "boxes"]
+    kinds += [name for name, takes in (("masks", support.mask), ("words", support.text)) if takes]
     most = f", at most {support.most_points} points of a prompt (a box is two)" if support.most_points else ""
     return ", ".join(kinds) + most
 
 
-def _sources(spec: VariantSpec) -> Iterator[str]:
+def _sources(spec: NetworkSpec) -> Iterator[str]:
     for source in spec.sources:
         match source:
             case UrlSource():

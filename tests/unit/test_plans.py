@@ -81,3 +81,14 @@ def test_what_is_remembered_is_bounded() -> None:
     for prompts in range(1, 5000):
         known.of(replace(COLD, prompts=prompts), (0, 0))
     assert len(known._known) <= 1024
+
+
+def test_what_finds_everything_makes_no_more_masks_than_it_finds() -> None:
+    grid = replace(COLD, prompts=1024, everything=True, priority=Priority.BULK)
+    found = replace(SLOW, most_masks=300)
+    for request, masks in ((grid, 300), (replace(grid, encodes=2), 600), (replace(grid, prompts=100), 100)):
+        (capped,) = Costs((found,), {SLOW.name: 4}).of(request, (0, 0))
+        (as_many,) = Costs((SLOW,), {SLOW.name: 4}).of(replace(request, prompts=masks), (0, 0))
+        assert capped.decode_s == pytest.approx(as_many.decode_s)
+    one_by_one = replace(COLD, prompts=1024)
+    assert Costs((found,), {}).of(one_by_one, (0, 0))[0].decode_s == costs(request=one_by_one)[0].decode_s

@@ -16,7 +16,7 @@ import pytest
 from fastsam_support import SPEC, embedded
 from parity import rules
 from samgate.domain import FloatArray, IntArray, Prompt, UInt8Array
-from samgate.errors import NotFound, Overloaded
+from samgate.errors import Infeasible, NotFound, Overloaded
 from samgate.serving import words as module
 from samgate.serving.admission import Admitted
 from samgate.serving.requests import Handle, RawImage, Trace
@@ -78,6 +78,7 @@ def admitted(name: str, image: object = None) -> Admitted:
             source=SimpleNamespace(image=image),
             model=SimpleNamespace(spec=SPEC),
             images=SimpleNamespace(decoded=decoded),
+            ticket=SimpleNamespace(request=SimpleNamespace(arrival=time.monotonic())),
         ),
     )
 
@@ -169,3 +170,20 @@ def test_tokens_are_of_prompts_in_words_alone(executor: Executor) -> None:
     rows = Words(Model(), executor).tokens([*prompts, Prompt(*NOTHING, text="a cat")])
     assert rows.shape == (2, VIT_B_32.context)
     assert (rows[0] != rows[1]).sum() == 1
+
+
+async def test_what_can_not_be_done_in_time_is_not_begun(executor: Executor) -> None:
+    model, image = Model(), embedding()
+    words = Words(model, executor)
+    # Nothing is known of the pace at first.
+    await words.answer(admitted("one"), image, asking(0), soon())
+    seen = sum(model.seen)
+    words._each_s = 0.1
+    with pytest.raises(Infeasible, match=rf"{seen} objects, .* takes 0.1 s; the smallest that would do is") as refused:
+        await words.answer(admitted("two"), image, asking(0), time.monotonic() + 0.09 * seen)
+    assert refused.value.smallest_deadline_s == pytest.approx(0.1 * seen, abs=3)
+    assert sum(model.seen) == seen
+    await words.answer(admitted("two"), image, asking(0), time.monotonic() + 0.1 * seen + 60)
+    # What was known is no reason to refuse.
+    await words.answer(admitted("two"), image, asking(0), time.monotonic() + 1)
+    assert words._each_s < 0.1

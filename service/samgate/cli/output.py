@@ -191,6 +191,7 @@ def info_figures(image: Path, size: tuple[int, int], info: AnswerInfo) -> dict[s
             "encode": spent.encode_ms,
             "decode": spent.decode_ms,
             "masks": spent.masks_ms,
+            **{name: ms for name, ms in (("detect", spent.detect_ms), ("text", spent.text_ms)) if ms},
             "total": spent.total_ms,
         },
     }

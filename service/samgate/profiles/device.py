@@ -17,6 +17,7 @@ from samgate.profiles.measure import QUICK, Measurement, measure_point
 from samgate.profiles.overhead import estimated_overhead
 from samgate.profiles.stored import EVALUATED, PointRecord, StoredProfile, merged
 from samgate.scheduling.profile import DeviceProfile
+from samgate.variants.detections import MOST
 from samgate.variants.spec import VariantSpec
 
 Served = tuple[VariantSpec, Engine]
@@ -145,8 +146,13 @@ def _device(profile: StoredProfile, engines: Sequence[Served]) -> DeviceProfile:
     wanted = [f"{spec.name}:{engine.precision}" for spec, engine in engines]
     by_name = {point.name: point for point in profile.device.points}
     points = (
-        replace(by_name[name], together=engine.capacity.together, lanes=engine.capacity.lanes)
-        for name, (_, engine) in zip(wanted, engines, strict=True)
+        replace(
+            by_name[name],
+            together=engine.capacity.together,
+            lanes=engine.capacity.lanes,
+            most_masks=MOST if spec.finds_everything else None,
+        )
+        for name, (spec, engine) in zip(wanted, engines, strict=True)
     )
     return replace(profile.device, points=tuple(points))
 

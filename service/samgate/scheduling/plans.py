@@ -76,19 +76,21 @@ class Costs:
 
     def _cost(self, point: OperatingPoint, request: Request, waiting: tuple[int, int]) -> Cost:
         chunk, line = point.max_prompts, point.lane if request.everything else point.decode
-        limit, behind = chunk, 0
+        limit, behind, prompts = chunk, 0, request.prompts
+        if request.everything and point.most_masks is not None:
+            prompts = min(prompts, point.most_masks * request.encodes)
         if request.priority is Priority.BULK:
             limit = chunk = self._chunks[point.name]
         elif point.decode_images > 1:  # others' prompts share a call
-            limit, behind = decode_limit(point, request.prompts, chunk), waiting[DECODE]
+            limit, behind = decode_limit(point, prompts, chunk), waiting[DECODE]
 
         def encode_s(images: int) -> float:
             return marginal(point.encode, images, point.max_images, waiting[ENCODE]) if images > 0 else 0.0
 
-        decode_s = marginal(line, request.prompts, limit, behind) if request.prompts else 0.0
+        decode_s = marginal(line, prompts, limit, behind) if prompts else 0.0
         accuracy = point.accuracy[request.kind]
         # Masks of one call are made while the next is decoded.
-        finish_s = point.finish(min(request.prompts, chunk)) if request.prompts else 0.0
+        finish_s = point.finish(min(prompts, chunk)) if prompts else 0.0
         return Cost(point, accuracy, finish_s, encode_s(request.encodes), encode_s(request.encodes - 1), decode_s)
 
 

@@ -56,6 +56,8 @@ class OperatingPoint:
     max_prompts: int
     together: int = 1
     lanes: int = 1
+    most_masks: int | None = None
+    """Of one image or crop, where SegEvery has these masks without a prompt for each."""
     name: str = field(init=False, compare=False)
     """``variant:precision``, which requests may name."""
     lane: Line = field(init=False, compare=False)

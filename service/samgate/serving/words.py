@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from samgate import tracing
 from samgate.domain import FloatArray, IntArray, Prompt, UInt8Array
 from samgate.engines.base import TextModel
-from samgate.errors import NotFound
+from samgate.errors import Infeasible, NotFound
 from samgate.serving.admission import Admitted
 from samgate.serving.requests import Handle
 from samgate.sessions import Embedding
@@ -55,6 +55,8 @@ class Words:
         self.model = model
         self._executor = executor
         self._described: OrderedDict[str, _Described] = OrderedDict()
+        self._each_s = 0.0
+        """The least that an object has taken so far."""
 
     def tokens(self, prompts: Sequence[Prompt]) -> IntArray:
         """Of those of a request's ``prompts`` that are in words. Raises InvalidArgument for what can't be one."""
@@ -67,7 +69,8 @@ class Words:
         """What each text means in the image, which has ``embedding``; adds to the trace.
 
         Raises NotFound for a handle of an image whose objects aren't known here (any more), InvalidArgument for an
-        image that can't be read, and what the text model raises.
+        image that can't be read, Infeasible where it has more objects than could be looked at in time, and what the
+        text model raises.
         """
         started = time.perf_counter()
         with tracing.stage("text"):
@@ -100,6 +103,7 @@ class Words:
                 )
             spec = admitted.model.spec
             objects = await self._work(partial(objects_in, found, embedding.frame, spec))
+            self._require_time(admitted, objects, deadline)
             async with admitted.images.decoded(image) as pixels:
                 features = await self._features(objects, partial(crops_of, pixels), deadline)
             known = self._described[handle] = _Described(objects.at, features)
@@ -112,7 +116,7 @@ class Words:
         self, objects: Objects, crops: Callable[[list[Box], int], UInt8Array], deadline: float
     ) -> FloatArray:
         """Of all ``objects``, float32 ``[k, W]``. While the model looks at some, the next are cut out."""
-        spec = self.model.spec
+        spec, started = self.model.spec, time.monotonic()
         parts = [np.zeros((0, spec.width), np.float32)]
         looking: asyncio.Task[FloatArray] | None = None
         try:
@@ -127,7 +131,24 @@ class Words:
             if looking is not None and not looking.done():
                 looking.cancel()
                 await asyncio.wait([looking])
+        if objects.boxes:
+            each_s = (time.monotonic() - started) / len(objects.boxes)
+            self._each_s = min(self._each_s or each_s, each_s)
         return np.concatenate(parts)
+
+    def _require_time(self, admitted: Admitted, objects: Objects, deadline: float) -> None:
+        """Raises Infeasible where even at the best pace so far there isn't enough: how many objects an image has is
+        known only now, not when the scheduler let it in."""
+        count, now = len(objects.boxes), time.monotonic()
+        ends = now + self._each_s * count
+        if ends > deadline:
+            smallest_s = ends - admitted.ticket.request.arrival
+            raise Infeasible(
+                f"deadline: the image has {count} objects, and to look at one for words takes {self._each_s:.2g} s; "
+                f"the smallest that would do is {smallest_s:.3g} s",
+                smallest_deadline_s=smallest_s,
+                reason="deadline",
+            )
 
     async def _work(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function)
