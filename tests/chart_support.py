@@ -19,6 +19,7 @@ COMBINATIONS: dict[str, tuple[str | None, tuple[str, ...]]] = {
         "gpu-split",
         ("tls.secretName=t", "auth.clients.secretName=c", "metrics.token.secretName=m", "detector=yolox-nano"),
     ),
+    "with a text model": ("cpu", ('variants=["fastsam-s"]', "textModel=clip-vit-b-32")),
     "pinned": (
         "gpu",
         (

@@ -173,6 +173,8 @@ def test_a_sidecar_shares_memory_that_holds_the_region() -> None:
         # base + points + cache; with 24 bytes for each of the pixels, and messages
         (None, (), 384 + 3 * 1024 + 512, 384 + 3 * 1024 + 512 + 1145 + 512),
         (None, ("limits.maxPixels=0x100000", 'variants=["mobilesam"]'), 384 + 1024 + 512, 384 + 1024 + 512 + 24 + 512),
+        (None, ("textModel=clip-vit-b-32",), 384 + 3 * 1024 + 1536 + 512, 384 + 3 * 1024 + 1536 + 512 + 1145 + 512),
+        ("gpu-split", ("textModel=clip-vit-b-32",), 384 + 512, 384 + 512 + 1145 + 512),
         ("gpu", (), 384 + 2048 + 128 + 64, 384 + 2048 + 128 + 64 + 1145 + 512),
         ("gpu-split", (), 384 + 512, 384 + 512 + 1145 + 512),
     ],

@@ -108,15 +108,16 @@ def test_the_job_compiles_plans_and_stops_at_an_error(tmp_path: Path, commands: 
     log = tmp_path / "log"
     variables: dict[str, str | Path] = {"STORE": tmp_path, "VARIANTS": "a,b", "PRECISION": "fp16", "LOG": log}
     variables["PATH"] = path_with(commands)
-    assert run("compile", DETECTOR="yolox-nano", **variables).returncode == 0
+    assert run("compile", BESIDE="yolox-nano,clip-vit-b-32", **variables).returncode == 0
     flags = "--target tensorrt --precision fp16"
     assert log.read_text().splitlines() == [
         f"{tmp_path}: compile a {flags}",
         f"{tmp_path}: compile b {flags}",
         f"{tmp_path}: compile yolox-nano --target tensorrt",
+        f"{tmp_path}: compile clip-vit-b-32 --target tensorrt",
     ]
     log.unlink()
-    assert run("compile", DETECTOR="", FAILING="compile", **variables).returncode != 0
+    assert run("compile", BESIDE="", FAILING="compile", **variables).returncode != 0
     assert len(log.read_text().splitlines()) == 1
 
 
@@ -203,9 +204,15 @@ def test_pods_wait_for_the_folder_that_the_job_fills(example: str) -> None:
 def test_a_job_has_another_name_when_it_is_another() -> None:
     names = {
         job(*sets, example="gpu")["metadata"]["name"]
-        for sets in ((), ("triton.precision=bf16",), ("modelStore.resources.limits.cpu=8",), ("detector=yolox-nano",))
+        for sets in (
+            (),
+            ("triton.precision=bf16",),
+            ("modelStore.resources.limits.cpu=8",),
+            ("detector=yolox-nano",),
+            ("textModel=clip-vit-b-32",),
+        )
     }
-    assert len(names) == 4
+    assert len(names) == 5
     folders = {
         environment(containers(job(*sets, example="gpu")["spec"]["template"]["spec"])[0])["STORE"]
         for sets in ((), ("modelStore.resources.limits.cpu=8",))

@@ -15,6 +15,9 @@
 {{- with .Values.detector }}
 - {name: SAMGATE_DETECTOR, value: {{ . | quote }}}
 {{- end }}
+{{- with .Values.textModel }}
+- {name: SAMGATE_TEXT_MODEL, value: {{ . | quote }}}
+{{- end }}
 - {name: SAMGATE_CACHE_MAX_BYTES, value: {{ include "samgate.bytes" .Values.cache.maxBytes | quote }}}
 - {name: SAMGATE_LIMITS_MAX_TOTAL_BYTES, value: {{ include "samgate.bytes" .Values.sizing.messageMemory | quote }}}
 - {name: SAMGATE_LIMITS_MAX_PIXELS, value: {{ .Values.limits.maxPixels | int64 | quote }}}

@@ -6,6 +6,9 @@
 {{- .Values.modelStore.folder -}}
 {{- else -}}
 {{- $made := list (include "samgate.image" (list . "compile")) .Values.variants .Values.detector -}}
+{{- with .Values.textModel -}}
+{{- $made = append $made . -}}
+{{- end -}}
 {{- if eq (include "samgate.compilesPlans" .) "true" -}}
 {{- $made = concat $made (list (include "samgate.image" (list . "tritonCompile")) .Values.triton.precision .Values.triton.computeCapability) -}}
 {{- end -}}
@@ -38,10 +41,15 @@
 {{- $names | uniq | join "," -}}
 {{- end -}}
 
-{{/* Variants, and the detector. */}}
+{{/* Detector and text model. */}}
+{{- define "samgate.besideNames" -}}
+{{- compact (list .Values.detector .Values.textModel) | join "," -}}
+{{- end -}}
+
+{{/* Variants, and what serves beside them. */}}
 {{- define "samgate.modelNames" -}}
 {{- include "samgate.variantNames" . -}}
-{{- with .Values.detector -}},{{ . }}{{- end -}}
+{{- with include "samgate.besideNames" . -}},{{ . }}{{- end -}}
 {{- end -}}
 
 {{- define "samgate.containerSecurity" -}}

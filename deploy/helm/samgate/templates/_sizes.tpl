@@ -60,8 +60,10 @@
 {{- if eq .Values.engine.mode "triton-sidecar" -}}
 {{- add $base (include "samgate.bytes" (include "samgate.shmLimit" .)) -}}
 {{- else -}}
-{{- $points := ternary (len .Values.variants) 0 (eq .Values.engine.mode "embedded") -}}
-{{- add $base (mul $points (include "samgate.bytes" .Values.sizing.pointMemory)) (include "samgate.bytes" .Values.cache.maxBytes) -}}
+{{- $embedded := eq .Values.engine.mode "embedded" -}}
+{{- $points := ternary (len .Values.variants) 0 $embedded -}}
+{{- $text := ternary (include "samgate.bytes" .Values.sizing.textModelMemory) "0" (and $embedded (ne .Values.textModel "")) -}}
+{{- add $base (mul $points (include "samgate.bytes" .Values.sizing.pointMemory)) $text (include "samgate.bytes" .Values.cache.maxBytes) -}}
 {{- end -}}
 {{- end -}}
 
@@ -81,7 +83,7 @@
 
 {{/* Models and what is compiled of them; with Triton its repository, too. */}}
 {{- define "samgate.homeLimit" -}}
-{{- printf "%dMi" (add 512 (mul 512 (len .Values.variants))) -}}
+{{- printf "%dMi" (add 512 (mul 512 (len .Values.variants)) (ternary 2048 0 (ne .Values.textModel ""))) -}}
 {{- end -}}
 
 {{- define "samgate.margin" -}}

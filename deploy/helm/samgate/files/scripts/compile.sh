@@ -1,6 +1,6 @@
 #!/bin/sh
-# Compiles TensorRT plans of VARIANTS (comma-separated), in PRECISION, and of DETECTOR on the GPU that is here, into the
-# folder STORE.
+# Compiles TensorRT plans of VARIANTS (comma-separated), in PRECISION, and of BESIDE (as well), what serves beside them, on
+# the GPU that is here, into the folder STORE.
 set -eu
 [ ! -f "$STORE/READY" ] || exit 0
 export SAMGATE_HOME="$STORE"
@@ -8,4 +8,6 @@ IFS=,
 for name in $VARIANTS; do
     samgate compile "$name" --target tensorrt --precision "$PRECISION"
 done
-[ -z "$DETECTOR" ] || samgate compile "$DETECTOR" --target tensorrt
+for name in $BESIDE; do
+    samgate compile "$name" --target tensorrt
+done
