@@ -1,4 +1,4 @@
-"""TensorRT for RTX compiles every variant in fp16 with its islands: reduced networks, and whole ones if asked for."""
+"""TensorRT for RTX compiles variants and text models in fp16 with their islands: reduced, and whole if asked."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from samgate.compile.targets import TARGETS
 from samgate.compile.tensorrt import build_plan, load_module
 from samgate.errors import CompileError
 from samgate.variants import VARIANTS, get_variant
+from samgate.variants.clip import TEXT_MODELS
 from samgate.variants.graphs import graph_specs
-from samgate.variants.spec import GraphName
+from samgate.variants.spec import TEXT_GRAPHS, GraphName, NetworkSpec
 from samgate.weights.formats import network_shapes
 from variants_support import DECODERS, NETWORKS, OWN
 
@@ -41,13 +42,20 @@ def _builds() -> Iterator[Any]:
                     yield pytest.param(name, graph, True, capability, id=label, marks=marks)
             if VARIANTS[name].small:
                 yield pytest.param(name, graph, False, USUAL, id=f"{name}-{graph}", marks=pytest.mark.full)
+    for name in TEXT_MODELS:
+        for graph in TEXT_GRAPHS:
+            for capability in CAPABILITIES:
+                marks = () if capability == USUAL else pytest.mark.full
+                yield pytest.param(name, graph, True, capability, id=f"{name}-small-{graph}-{capability}", marks=marks)
+            yield pytest.param(name, graph, False, USUAL, id=f"{name}-{graph}", marks=pytest.mark.full)
 
 
 @pytest.mark.parametrize(("name", "graph", "small", "capability"), list(_builds()))
 def test_it_compiles_with_the_islands_in_f32(
     name: str, graph: GraphName, small: bool, capability: str, tmp_path: Path
 ) -> None:
-    spec = get_variant(name).reduced() if small else get_variant(name)
+    whole: NetworkSpec = TEXT_MODELS.get(name) or get_variant(name)
+    spec = whole.reduced() if small else whole
     module = load_module("tensorrt_rtx")
     assert module is not None
     network = load_network(spec, draw_state(network_shapes(spec)))

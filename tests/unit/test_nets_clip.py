@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -16,7 +15,9 @@ from parity.recording import Golden, read, shapes_in
 from parity.upstream.clip import golden_file, images, tokens
 from parity.weights import draw_state
 from samgate.compile.export import export_graph, graph_module, load_network
+from samgate.engines import onnxruntime, openvino
 from samgate.variants.clip import VIT_B_32, ClipSpec
+from samgate.variants.graphs import graph_specs
 from samgate.variants.spec import TEXT_GRAPHS, GraphName
 from samgate.weights.formats import network_shapes
 
@@ -80,17 +81,20 @@ def test_features_of_the_whole_network_are_upstreams() -> None:
     check(network_of(small=False))
 
 
+@pytest.mark.parametrize("small", [True, pytest.param(False, marks=pytest.mark.full)])
 @pytest.mark.parametrize("name", TEXT_GRAPHS)
-def test_graphs_answer_any_number_the_same(name: GraphName, network: Network, tmp_path: Path) -> None:
-    path = tmp_path / "graph.onnx"
+def test_graphs_answer_any_number_the_same(
+    name: GraphName, small: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAMGATE_HOME", str(tmp_path / "home"))
+    network, path = network_of(small), tmp_path / f"{name}.onnx"
     export_graph(network.spec, network.net, name, path)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    runtimes = [runtime.load_graph(path, "f32", 2) for runtime in (onnxruntime, openvino)]
     inputs, theirs = network.inputs(name), network.golden[name]
+    (tensor,) = (one.name for one in graph_specs(network.spec)[name].inputs)
     for count in (1, 3):
-        for found in (
-            network.answer(name, inputs[:count]),
-            session.run(None, {session.get_inputs()[0].name: inputs[:count]})[0],
-        ):
+        given = inputs[:count]
+        for found in (network.answer(name, given), *(run({tensor: given})[0] for run in runtimes)):
             assert found.shape == (count, network.spec.width)
             assert np.linalg.norm(found - theirs[:count], axis=1).max() <= TOLERANCE
             assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(count), abs=1e-5)
