@@ -19,7 +19,6 @@ from samgate.compile.pipeline import Request, compile_variant
 from samgate.compile.targets import TARGETS, TargetName
 from samgate.engines.openvino import load_graph
 from samgate.errors import CompileError, NotInstalled
-from samgate.variants.graphs import GRAPHS
 from samgate.variants.mobilesam import SPEC as LARGE
 from samgate.variants.mobilesam_smaller import SPEC_512 as SPEC
 from samgate.variants.spec import Gate, VariantSpec
@@ -52,7 +51,7 @@ def figures(gate: Mapping[str, Any] | None) -> dict[tuple[str, str], float]:
 def test_openvino_gets_f32_graphs_and_runs_them_in_bf16(installed: None, data: GateData, tmp_path: Path) -> None:
     artifact = compiled(LARGE, "openvino", "bf16", data, tmp_path)
     reference = ensure_graphs(LARGE)
-    assert list(artifact.files) == list(GRAPHS)
+    assert list(artifact.files) == list(SPEC.graphs)
     for name, path in artifact.files.items():
         assert sha256_file(path) == sha256_file(reference[name])
         assert artifact.manifest.graphs[name].f32_nodes is None

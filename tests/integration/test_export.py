@@ -20,7 +20,7 @@ from parity.recording import golden_path, read, shapes_in
 from parity.weights import draw_pixels, draw_state
 from samgate.compile.export import OPSET, export_graph, load_network
 from samgate.engines.blocks import sketch
-from samgate.variants.graphs import GRAPHS, TERMS, GraphName, graph_specs
+from samgate.variants.graphs import TERMS, GraphName, graph_specs
 from samgate.variants.merging import Merging
 from samgate.variants.mobilesam import SPEC
 from samgate.variants.nets.prompt_encoder import RandomPositions
@@ -34,8 +34,9 @@ from samgate.variants.nets.sam import (
     TermsGraph,
     UpscaleGraph,
 )
+from samgate.variants.spec import MASK_GRAPHS
 
-TENSORRT = tuple(name for name in GRAPHS if name not in ("terms", "attend", "upscale"))
+TENSORRT = tuple(name for name in MASK_GRAPHS if name not in ("terms", "attend", "upscale"))
 """It has no NonZero, whose output's shape depends on values."""
 TOLERANCE = 1e-4
 UPSCALING = [tensor.name for tensor in graph_specs(SPEC)["upscale"].inputs]
@@ -245,7 +246,7 @@ def test_only_operators_and_types_that_tensorrt_takes(graphs: dict[GraphName, Pa
     assert wide <= shapes
 
 
-@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("name", MASK_GRAPHS)
 def test_nothing_is_left_to_fold_and_no_weight_is_stored_twice(graphs: dict[GraphName, Path], name: GraphName) -> None:
     graph = onnx.load(graphs[name]).graph
     known = {weight.name for weight in graph.initializer}
@@ -260,7 +261,7 @@ def test_the_same_network_gives_the_same_bytes(network: Sam, graphs: dict[GraphN
 
 
 def export(network: Sam, folder: Path) -> dict[GraphName, Path]:
-    paths = {name: folder / f"{name}.onnx" for name in GRAPHS}
+    paths = {name: folder / f"{name}.onnx" for name in MASK_GRAPHS}
     for name, path in paths.items():
         export_graph(SPEC, network, name, path)
     return paths

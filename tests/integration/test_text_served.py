@@ -15,11 +15,12 @@ from PIL import Image
 
 from parity.weights import draw_state
 from samgate.api.local import local_gateway
+from samgate.api.server import load_text_model_of
 from samgate.client import Client, SamPredictor, prompt
 from samgate.compile.export import graph_module, load_network
 from samgate.config import EngineSettings, Settings
 from samgate.domain import FloatArray
-from samgate.errors import InvalidArgument, NotFound, NotInstalled
+from samgate.errors import InvalidArgument, NotFound
 from samgate.imaging.masks import finish
 from samgate.imaging.preprocess import encoder_input
 from samgate.text.tokens import tokens_of
@@ -166,12 +167,7 @@ def test_where_nothing_can_be_meant_the_mask_is_empty(served: Served) -> None:
         assert mask.low_res_logits is not None
 
 
-def test_without_a_text_model_words_are_refused_with_the_way_to_one(kept: Path) -> None:
-    settings = Settings(engine=EngineSettings(precision="f32"), variants="fastsam-s")
-    with (
-        reduced(("fastsam-s",), kept),
-        local_gateway(settings) as target,
-        Client(target, timeout_s=120) as client,
-        pytest.raises(NotInstalled, match="--text-model clip-vit-b-32"),
-    ):
-        client.segment(IMAGE, text="a dog")
+def test_a_text_model_without_a_variant_for_it_is_refused_at_the_start() -> None:
+    settings = Settings(variants="mobilesam,sam-vit-b:f32", text_model="clip-vit-b-32")
+    with pytest.raises(InvalidArgument, match="no variant is served that takes words, as do fastsam-s, fastsam-x"):
+        load_text_model_of(settings, lambda line: None)

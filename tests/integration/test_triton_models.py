@@ -21,7 +21,7 @@ from samgate.engines.cpu import has_native_bf16, usable_cores
 from samgate.engines.openvino import load_graph
 from samgate.imaging.decode import decode
 from samgate.imaging.preprocess import encoder_input
-from samgate.repository.models import model_name
+from samgate.repository.models import model_name, served_graphs
 from samgate.repository.profiles import PROFILES
 from samgate.triton.local import local_triton
 from samgate.triton.server import TritonServer
@@ -32,7 +32,7 @@ from triton_support import Arrays, infer, statistics, tensor, triton
 __all__ = ["triton"]
 
 README = Path(__file__).resolve().parents[2] / "model_repository" / "README.md"
-GRAPHS = PROFILES["python-cpu"].graphs
+GRAPHS = served_graphs(SPEC, PROFILES["python-cpu"])
 
 
 @pytest.fixture(scope="session")
@@ -191,16 +191,14 @@ def test_what_is_cancelled_while_it_waits_does_not_run(triton: TritonServer, emb
     assert end[1] - one[1] < 0.75 * arrived * (one[1] - start[1]), "cancelled calls have run"
 
 
-def test_bounded_queues_refuse_what_is_too_much_or_waits_too_long(installed: None, embedding: FloatArray) -> None:
-    given: dict[GraphName, Arrays] = {
-        "decoder": prompts(embedding, 1, 1, 2),
-        "scores": prompts(embedding, 1, 1, 2),
-    }
+@pytest.mark.parametrize("graph", ["decoder", pytest.param("scores", marks=pytest.mark.full)])
+def test_bounded_queues_refuse_what_is_too_much_or_waits_too_long(
+    graph: GraphName, installed: None, embedding: FloatArray
+) -> None:
+    inputs = [tensor(key, array) for key, array in prompts(embedding, 1, 1, 2).items()]
     with local_triton({SPEC.name: "f32"}, batching="bounded") as server:
 
-        def outcomes(graph: GraphName, calls: int, timeout: int | None) -> list[str]:
-            inputs = [tensor(key, array) for key, array in given[graph].items()]
-
+        def outcomes(calls: int, timeout: int | None) -> list[str]:
             def call(number: int) -> str:
                 with InferenceServerClient(server.grpc) as client:
                     try:
@@ -212,16 +210,15 @@ def test_bounded_queues_refuse_what_is_too_much_or_waits_too_long(installed: Non
             with ThreadPoolExecutor(calls) as threads:
                 return list(threads.map(call, range(calls)))
 
-        for graph in given:
-            before = settled(server.grpc, graph)
-            answered, refused = split(outcomes(graph, 40, None))
-            assert refused, "40 at once are more than run and wait"
-            assert all("UNAVAILABLE" in one and "maximum queue size" in one for one in refused)
-            assert settled(server.grpc, graph) - before == answered
-            _, refused = split(outcomes(graph, 4, 1000))
-            assert refused, "of four calls that begin together, at least one waits longer than a millisecond"
-            assert all("UNAVAILABLE" in one and "timeout expired" in one for one in refused)
-            assert outcomes(graph, 1, None) == ["answered"]
+        before = settled(server.grpc, graph)
+        answered, refused = split(outcomes(40, None))
+        assert refused, "40 at once are more than run and wait"
+        assert all("UNAVAILABLE" in one and "maximum queue size" in one for one in refused)
+        assert settled(server.grpc, graph) - before == answered
+        _, refused = split(outcomes(4, 1000))
+        assert refused, "of four calls that begin together, at least one waits longer than a millisecond"
+        assert all("UNAVAILABLE" in one and "timeout expired" in one for one in refused)
+        assert outcomes(1, None) == ["answered"]
 
 
 def split(outcomes: list[str]) -> tuple[int, list[str]]:

@@ -18,7 +18,7 @@ from samgate.client.requests import EverythingOptions
 from samgate.compile.export import graph_module, load_network
 from samgate.config import EngineSettings, Settings
 from samgate.domain import Prompt
-from samgate.errors import InvalidArgument
+from samgate.errors import InvalidArgument, NotInstalled
 from samgate.imaging.preprocess import encoder_input
 from samgate.segevery.strategies import Strategy, inapplicable
 from samgate.serving.prompting import group_prompts
@@ -39,8 +39,9 @@ def image_of(spec: VariantSpec) -> NDArray[np.uint8]:
     return SQUARE if spec.finds_everything else IMAGE
 
 
-ON_TRITON = ("sam2.1-t", "fastsam-s", "edgesam")
-"""One of all sets of graphs but MobileSAM's, which has tests of its own there; models on Triton take processes."""
+ON_TRITON = ("sam2.1-t", "edgesam")
+"""One of all sets of graphs but MobileSAM's and FastSAM's, which have tests of their own there; models on Triton take
+processes."""
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,8 @@ def test_prompts_that_the_system_was_not_made_for_are_refused(served: Served) ->
     if support.most_points is not None:
         many = np.repeat(POINTS[:1], support.most_points + 1, axis=0)
         wrong.append(("points", Prompt(many, np.ones(len(many), np.int32))))
+    with pytest.raises(NotInstalled, match="--text-model clip-vit-b-32"):
+        client.segment(image_of(spec), text="a dog", variant=spec.name)
     for field, prompt in wrong:
         with pytest.raises(InvalidArgument, match=rf"prompts\[0\]\.{field}"):
             client.segment(image_of(spec), prompts=[prompt], variant=spec.name)

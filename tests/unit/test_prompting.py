@@ -72,6 +72,16 @@ def test_what_a_system_was_not_made_for_is_told(prompt: Prompt, message: str | N
     assert unsupported([prompt], SPEC) is None
 
 
+def test_words_are_for_systems_that_take_them_and_no_decoder_s() -> None:
+    words = Prompt(*points(), text="a dog")
+    problem = unsupported([Prompt(*points((1, 1))), words], SPEC)
+    assert str(problem) == "prompts[1].text: is given; mobilesam takes no words"
+    assert unsupported([words], replace(SPEC, prompts=PromptSupport(text=True))) is None
+    groups = group_prompts([words, Prompt(*points((1, 1))), words, Prompt(*points((2, 2)))], FRAME, SPEC, 8)
+    assert [group.indices for group in groups] == [(1, 3)]
+    assert group_prompts([words], FRAME, SPEC, 8) == []
+
+
 def test_groups_are_rectangular_bounded_and_cover_every_prompt_once() -> None:
     kinds = [
         Prompt(*points((1, 1))),

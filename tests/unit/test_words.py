@@ -23,6 +23,7 @@ from samgate.serving.requests import Handle, RawImage, Trace
 from samgate.serving.words import Words
 from samgate.sessions import Embedding
 from samgate.text.choice import objects_in
+from samgate.variants import VARIANTS
 from samgate.variants.clip import MOST_CROPS, MOST_TEXTS, VIT_B_32
 from samgate.variants.detections import detections_in
 
@@ -105,7 +106,7 @@ async def test_all_objects_are_seen_once_and_each_can_be_meant(executor: Executo
     assert count > 2 * MOST_CROPS
     places = [0, 1, 31, 32, 33, count - 1] * 3
     ask = admitted("one")
-    answers = await words.answer(ask, image, asking(*places), soon())
+    answers = [meaning() for meaning in await words.meanings(ask, image, asking(*places), soon())]
     assert sum(model.seen) == count
     assert max(model.seen) == MOST_CROPS
     assert model.read == [MOST_TEXTS, len(places) - MOST_TEXTS]
@@ -114,7 +115,7 @@ async def test_all_objects_are_seen_once_and_each_can_be_meant(executor: Executo
         assert np.allclose(masks[0], found.logits(slice(at, at + 1))[0], atol=1e-3)
         assert likely[0] > 0.99
     assert ask.trace.stages_s["text"] > 0
-    await words.answer(admitted("one", Handle("one")), image, asking(3), soon())
+    await words.meanings(admitted("one", Handle("one")), image, asking(3), soon())
     assert sum(model.seen) == count
 
 
@@ -123,14 +124,15 @@ async def test_only_so_many_images_are_remembered(executor: Executor, monkeypatc
     words, image = Words(Model(), executor), embedding()
     nothing = Embedding(np.zeros_like(image.values), image.frame, {})
     for name in ("one", "two", "one", "three"):
-        ((masks, likely),) = await words.answer(admitted(name), nothing, asking(0), soon())
+        (meaning,) = await words.meanings(admitted(name), nothing, asking(0), soon())
+        masks, likely = meaning()
         assert masks.shape == (4, 256, 256)
         assert masks.max() < 0
         assert not likely.any()
     for name in ("one", "three"):
-        await words.answer(admitted(name, Handle(name)), nothing, asking(0), soon())
+        await words.meanings(admitted(name, Handle(name)), nothing, asking(0), soon())
     with pytest.raises(NotFound, match="send the image"):
-        await words.answer(admitted("two", Handle("two")), nothing, asking(0), soon())
+        await words.meanings(admitted("two", Handle("two")), nothing, asking(0), soon())
 
 
 async def test_what_the_model_refuses_is_told_and_nothing_half_done_is_kept(executor: Executor) -> None:
@@ -138,11 +140,11 @@ async def test_what_the_model_refuses_is_told_and_nothing_half_done_is_kept(exec
     model.fail_after = 1
     words = Words(model, executor)
     with pytest.raises(Overloaded):
-        await words.answer(admitted("one"), image, asking(0), soon())
+        await words.meanings(admitted("one"), image, asking(0), soon())
     with pytest.raises(NotFound):
-        await words.answer(admitted("one", Handle("one")), image, asking(0), soon())
+        await words.meanings(admitted("one", Handle("one")), image, asking(0), soon())
     model.fail_after = None
-    assert await words.answer(admitted("one"), image, asking(0), soon())
+    assert await words.meanings(admitted("one"), image, asking(0), soon())
 
 
 async def test_a_call_that_is_cancelled_leaves_nothing_running(executor: Executor) -> None:
@@ -155,7 +157,7 @@ async def test_a_call_that_is_cancelled_leaves_nothing_running(executor: Executo
         raise AssertionError
 
     model.image_features = wait  # type: ignore[method-assign]
-    asked = asyncio.create_task(Words(model, executor).answer(admitted("one"), embedding(), asking(0), soon()))
+    asked = asyncio.create_task(Words(model, executor).meanings(admitted("one"), embedding(), asking(0), soon()))
     await reached.wait()
     before = asyncio.all_tasks()
     asked.cancel()
@@ -165,9 +167,9 @@ async def test_a_call_that_is_cancelled_leaves_nothing_running(executor: Executo
     assert not left
 
 
-def test_tokens_are_of_prompts_in_words_alone(executor: Executor) -> None:
+async def test_tokens_are_of_prompts_in_words_alone(executor: Executor) -> None:
     prompts = [Prompt(*NOTHING, text="a dog"), Prompt(np.ones((1, 2), np.float32), np.ones(1, np.int32))]
-    rows = Words(Model(), executor).tokens([*prompts, Prompt(*NOTHING, text="a cat")])
+    rows = await Words(Model(), executor).tokens([*prompts, Prompt(*NOTHING, text="a cat")])
     assert rows.shape == (2, VIT_B_32.context)
     assert (rows[0] != rows[1]).sum() == 1
 
@@ -176,14 +178,20 @@ async def test_what_can_not_be_done_in_time_is_not_begun(executor: Executor) -> 
     model, image = Model(), embedding()
     words = Words(model, executor)
     # Nothing is known of the pace at first.
-    await words.answer(admitted("one"), image, asking(0), soon())
+    await words.meanings(admitted("one"), image, asking(0), soon())
     seen = sum(model.seen)
     words._each_s = 0.1
     with pytest.raises(Infeasible, match=rf"{seen} objects, .* takes 0.1 s; the smallest that would do is") as refused:
-        await words.answer(admitted("two"), image, asking(0), time.monotonic() + 0.09 * seen)
+        await words.meanings(admitted("two"), image, asking(0), time.monotonic() + 0.09 * seen)
     assert refused.value.smallest_deadline_s == pytest.approx(0.1 * seen, abs=3)
     assert sum(model.seen) == seen
-    await words.answer(admitted("two"), image, asking(0), time.monotonic() + 0.1 * seen + 60)
+    await words.meanings(admitted("two"), image, asking(0), time.monotonic() + 0.1 * seen + 60)
     # What was known is no reason to refuse.
-    await words.answer(admitted("two"), image, asking(0), time.monotonic() + 1)
+    await words.meanings(admitted("two"), image, asking(0), time.monotonic() + 1)
     assert words._each_s < 0.1
+
+
+def test_only_systems_whose_embedding_has_all_objects_take_words() -> None:
+    able = [spec for spec in VARIANTS.values() if spec.prompts.text]
+    assert able
+    assert all(spec.finds_everything for spec in able)

@@ -25,8 +25,8 @@ def local_gateway(settings: Settings, report: Callable[[str], None] = lambda mes
     Raises what :func:`samgate.api.server.load_models` raises.
     """
     with own_server(settings, report) as settings, tempfile.TemporaryDirectory(prefix="samgate-") as folder:
-        models, detector = load_models(settings, report), load_detector_of(settings, report)
-        text_model = load_text_model_of(settings, report)
+        text_model, detector = load_text_model_of(settings, report), load_detector_of(settings, report)
+        models = load_models(settings, report)
         target = f"unix:{Path(folder) / 'gateway.sock'}"
         started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 

@@ -42,7 +42,7 @@ from samgate.serving.gateway import Gateway
 from samgate.serving.models import Model
 from samgate.tracing import Tracer
 from samgate.tracing.load import load_tracer
-from samgate.variants import get_variant
+from samgate.variants import VARIANTS, get_variant
 from samgate.variants.clip import get_text_model
 from samgate.variants.detectors import get_detector
 
@@ -105,8 +105,16 @@ def load_detector_of(settings: Settings, report: Callable[[str], None]) -> Detec
 
 
 def load_text_model_of(settings: Settings, report: Callable[[str], None]) -> TextModel | None:
-    """The text model that ``settings`` name, if they do. Slow; raises as :func:`load_models` does."""
-    return load_text_model(get_text_model(settings.text_model), settings, report) if settings.text_model else None
+    """The text model that ``settings`` name, if they do. Slow; raises as :func:`load_models` does, and InvalidArgument
+    where no variant takes words."""
+    if not settings.text_model:
+        return None
+    spec = get_text_model(settings.text_model)
+    served = [name.strip().partition(":")[0] for name in settings.variants.split(",")]
+    if not any(get_variant(name).prompts.text for name in served if name):
+        able = ", ".join(name for name, variant in VARIANTS.items() if variant.prompts.text)
+        raise InvalidArgument("text_model", f"is {spec.name}, but no variant is served that takes words, as do {able}")
+    return load_text_model(spec, settings, report)
 
 
 @asynccontextmanager

@@ -127,8 +127,8 @@ def run(options: argparse.Namespace) -> int:
         await serve_until(settings, models, stop, _announce, _report, detector, text_model)
 
     with own_server(settings, _report) as settings:
-        models, detector = load_models(settings, _report), load_detector_of(settings, _report)
-        loop.run(serve(settings, models, detector, load_text_model_of(settings, _report)))
+        text_model, detector = load_text_model_of(settings, _report), load_detector_of(settings, _report)
+        loop.run(serve(settings, load_models(settings, _report), detector, text_model))
     return 0
 
 

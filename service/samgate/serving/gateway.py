@@ -12,8 +12,8 @@ from typing import Any
 
 from samgate import tracing
 from samgate.config import Settings
-from samgate.domain import FloatArray, IntArray
-from samgate.engines.base import TextModel
+from samgate.domain import IntArray
+from samgate.engines.base import Decoded, TextModel
 from samgate.engines.cpu import usable_cores
 from samgate.errors import InvalidArgument, NotInstalled
 from samgate.scheduling.core import Options, Scheduler
@@ -29,7 +29,7 @@ from samgate.serving.images import Images
 from samgate.serving.models import Model
 from samgate.serving.prompting import group_prompts, unsupported
 from samgate.serving.requests import AnsweredMask, Handle, Image, SegmentCall, Trace, Wish
-from samgate.serving.words import NO_TEXT_MODEL, Words
+from samgate.serving.words import NO_TEXT_MODEL, Meaning, Words
 from samgate.sessions import Embedding, EmbeddingCache
 
 _DEVICE = "engine"
@@ -71,7 +71,7 @@ class Gateway:
         """
         self._door.points(call.wish.variant)
         words = [index for index, prompt in enumerate(call.prompts) if prompt.text]
-        tokens = self._tokens(call) if words else None
+        tokens = await self._tokens(call) if words else None
         source = await self.images.look_at(call.image, self.models.values())
         check_prompts_inside(call.prompts, source.size)
         demand = Demand(prompt_kind(call.prompts), len(call.prompts) - len(words))
@@ -86,12 +86,11 @@ class Gateway:
                     for group in groups:
                         decoded = await admitted.decode(embedding, group)
                         for place, index in enumerate(group.indices):
-                            masks, ious = decoded.low_res_masks[0, place], decoded.iou_predictions[0, place]
-                            tasks.create_task(finisher.finish(index, masks, ious))
+                            tasks.create_task(finisher.finish(index, _answer(decoded, place)))
                     if self._words is not None and tokens is not None:
-                        answers = await self._words.answer(admitted, embedding, tokens, call.wish.deadline)
-                        for index, (masks, likely) in zip(words, answers, strict=True):
-                            tasks.create_task(finisher.finish(index, masks, likely))
+                        meanings = await self._words.meanings(admitted, embedding, tokens, call.wish.deadline)
+                        for index, meaning in zip(words, meanings, strict=True):
+                            tasks.create_task(finisher.finish(index, meaning))
             except ExceptionGroup as failed:
                 raise failed.exceptions[0] from None
             admitted.trace.prompts = len(call.prompts)
@@ -146,11 +145,11 @@ class Gateway:
     async def _run(self, batch: Batch, loads: list[Any], deadline: float) -> list[Any]:
         return await self.models[batch.point].run(batch, loads, deadline)
 
-    def _tokens(self, call: SegmentCall) -> IntArray:
+    async def _tokens(self, call: SegmentCall) -> IntArray:
         """Of its prompts in words. Raises NotInstalled without a text model, and InvalidArgument."""
         if self._words is None:
             raise NotInstalled(NO_TEXT_MODEL)
-        return self._words.tokens(call.prompts)
+        return await self._words.tokens(call.prompts)
 
 
 class _Finisher:
@@ -166,14 +165,22 @@ class _Finisher:
         self._executor = executor
         self._size = size
 
-    async def finish(self, index: int, low_res: FloatArray, ious: FloatArray) -> None:
-        """Those of the prompt ``index``, of :func:`~samgate.serving.answers.answer_prompt`'s arguments."""
+    async def finish(self, index: int, found: Meaning) -> None:
+        """Those of the prompt ``index``, of what ``found`` makes."""
         started = time.perf_counter()
         spec, frame = self._admitted.model.spec, self._embedding.frame
-        work = partial(answer_prompt, low_res, ious, frame, self._call, spec, self._size)
+
+        def work() -> list[AnsweredMask]:
+            return answer_prompt(*found(), frame, self._call, spec, self._size)
+
         with tracing.stage("masks"):
             self.results[index] = await asyncio.get_running_loop().run_in_executor(self._executor, work)
         self._admitted.trace.add("masks", time.perf_counter() - started)
+
+
+def _answer(decoded: Decoded, place: int) -> Meaning:
+    """That to one of a group's prompts."""
+    return lambda: (decoded.low_res_masks[0, place], decoded.iou_predictions[0, place])
 
 
 def _options(settings: Settings, weight: Callable[[str], float]) -> Options:

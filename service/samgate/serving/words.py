@@ -36,8 +36,9 @@ NO_TEXT_MODEL = (
 MOST_IMAGES = 64
 """That are remembered: at 512 numbers an object, 300 objects at most, 40 MB."""
 
-Answered = tuple[FloatArray, FloatArray]
-"""As a decoder's of one prompt: low-res logits float32 ``[M, 256, 256]``, and what they are worth ``[M]``."""
+Meaning = Callable[[], tuple[FloatArray, FloatArray]]
+"""Makes what a decoder answers to a prompt: low-res logits float32 ``[M, 256, 256]``, and what they are worth, ``[M]``.
+Many texts are understood at once; their masks are made one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +59,15 @@ class Words:
         self._each_s = 0.0
         """The least that an object has taken so far."""
 
-    def tokens(self, prompts: Sequence[Prompt]) -> IntArray:
+    async def tokens(self, prompts: Sequence[Prompt]) -> IntArray:
         """Of those of a request's ``prompts`` that are in words. Raises InvalidArgument for what can't be one."""
         texts = [(f"prompts[{index}].text", prompt.text) for index, prompt in enumerate(prompts) if prompt.text]
-        return tokens_of(texts, self.model.spec.context)
+        return await self._work(partial(tokens_of, texts, self.model.spec.context))
 
-    async def answer(
+    async def meanings(
         self, admitted: Admitted, embedding: Embedding, tokens: IntArray, deadline: float
-    ) -> list[Answered]:
-        """What each text means in the image, which has ``embedding``; adds to the trace.
+    ) -> list[Meaning]:
+        """Of each text in the image, which has ``embedding``; adds to the trace.
 
         Raises NotFound for a handle of an image whose objects aren't known here (any more), InvalidArgument for an
         image that can't be read, Infeasible where it has more objects than could be looked at in time, and what the
@@ -81,10 +82,9 @@ class Words:
                 for start in range(0, len(tokens), MOST_TEXTS)
             ]
             likely = probabilities(known.features, np.concatenate(parts))
-            masks = admitted.model.spec.mask_tokens
-            answers = [await self._work(partial(meant, found, known.at, one, masks)) for one in likely]
         admitted.trace.add("text", time.perf_counter() - started)
-        return answers
+        masks = admitted.model.spec.mask_tokens
+        return [partial(meant, found, known.at, one, masks) for one in likely]
 
     async def close(self) -> None:
         """Free the model, and all that is remembered."""
@@ -128,9 +128,10 @@ class Words:
             if looking is not None:
                 parts.append(await looking)
         finally:
-            if looking is not None and not looking.done():
+            if looking is not None:
                 looking.cancel()
-                await asyncio.wait([looking])
+                # Its error as well, of which asyncio would complain if nobody heard it.
+                await asyncio.gather(looking, return_exceptions=True)
         if objects.boxes:
             each_s = (time.monotonic() - started) / len(objects.boxes)
             self._each_s = min(self._each_s or each_s, each_s)
