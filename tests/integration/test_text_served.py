@@ -3,6 +3,7 @@ written there."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,8 @@ from PIL import Image
 from parity.weights import draw_state
 from samgate.api.local import local_gateway
 from samgate.api.server import load_text_model_of
+from samgate.cli.main import main
+from samgate.cli.triton import text_models_for
 from samgate.client import Client, SamPredictor, prompt
 from samgate.compile.export import graph_module, load_network
 from samgate.config import EngineSettings, Settings
@@ -24,6 +27,7 @@ from samgate.errors import InvalidArgument, NotFound
 from samgate.imaging.masks import finish
 from samgate.imaging.preprocess import encoder_input
 from samgate.text.tokens import tokens_of
+from samgate.variants import get_variant
 from samgate.variants.clip import ClipSpec
 from samgate.variants.detections import detections_in
 from samgate.variants.spec import VariantSpec
@@ -171,3 +175,25 @@ def test_a_text_model_without_a_variant_for_it_is_refused_at_the_start() -> None
     settings = Settings(variants="mobilesam,sam-vit-b:f32", text_model="clip-vit-b-32")
     with pytest.raises(InvalidArgument, match="no variant is served that takes words, as do fastsam-s, fastsam-x"):
         load_text_model_of(settings, lambda line: None)
+
+
+def test_the_command_brings_what_words_need(kept: Path, tmp_path: Path) -> None:
+    photo, mask, figures = (str(tmp_path / name) for name in ("photo.png", "mask.png", "figures.json"))
+    Image.fromarray(IMAGE).save(photo)
+    with reduced(("fastsam-s",), kept), reduced_text_model(kept), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAMGATE_ENGINE_PRECISION", "f32")
+        assert main(["segment", photo, "--text", TEXTS[0], "-o", mask, "--json", figures]) == 0
+    told = json.loads(Path(figures).read_text())
+    assert told["variant"] == "fastsam-s"
+    assert told["timings_ms"]["text"] > 0
+    assert np.count_nonzero(np.asarray(Image.open(mask))) == told["masks"][0]["area"] > 100
+
+
+def test_triton_has_an_installed_text_model_where_a_variant_takes_words(kept: Path) -> None:
+    fastsam, mobilesam = get_variant("fastsam-s"), get_variant("mobilesam")
+    with reduced_text_model(kept):
+        assert text_models_for([mobilesam, fastsam]) == ["clip-vit-b-32"]
+        assert text_models_for([mobilesam]) == []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAMGATE_HOME", str(kept / "empty"))
+        assert text_models_for([fastsam]) == []

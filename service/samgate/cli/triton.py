@@ -76,7 +76,7 @@ def run_up(options: argparse.Namespace) -> int:
         served = str(options.repository)
         if options.repository is None:
             wanted = {spec.name: options.precision for spec in specs}
-            beside = Beside([found.spec.name for found in installed_detectors()], _text_models(specs))
+            beside = Beside([found.spec.name for found in installed_detectors()], text_models_for(specs))
             precisions = stage(wanted, run.models, StagingOptions(options.threads, beside=beside), _report)
             served = ", ".join(
                 [*(f"{name} ({precision})" for name, precision in precisions.items()), *beside.detectors]
@@ -113,8 +113,8 @@ def _told_to_stop() -> Event:
     return stop
 
 
-def _text_models(specs: list[VariantSpec]) -> list[str]:
-    """Those that are installed, where a variant takes words."""
+def text_models_for(specs: list[VariantSpec]) -> list[str]:
+    """Names of text models that are installed, where one of ``specs`` takes words."""
     from samgate.variants.clip import TEXT_MODELS
     from samgate.weights.store import installed
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from samgate.engines.triton.servers import Patience, Servers
 from samgate.engines.triton.transfer import Call, Output
 from samgate.repository.models import model_name
 from samgate.variants.clip import ClipSpec
+from samgate.variants.graphs import GraphName
 
 _PATIENCE_S = 5.0
 SHARED_BYTES = 32 * 2**20
@@ -33,33 +34,26 @@ class TritonTextModel:
         self.spec = spec
         self._fallback = fallback
         self._servers = servers
-        self._models = {graph: model_name(spec.name, graph) for graph in spec.graphs}
 
     async def image_features(self, crops: UInt8Array, deadline: float) -> FloatArray:
         """See :meth:`samgate.engines.base.TextModel.image_features`."""
-        call, fallback = self._call(self._models["image_features"], "image", crops), self._fallback
-        return await self._servers.run(
-            call,
-            deadline,
-            lambda found: found["features"][0],
-            None if fallback is None else lambda: fallback.image_features(crops, deadline),
+        return await self._run(
+            "image_features", "image", crops, deadline, lambda fallback: fallback.image_features(crops, deadline)
         )
 
     async def text_features(self, tokens: IntArray, deadline: float) -> FloatArray:
         """See :meth:`samgate.engines.base.TextModel.text_features`."""
-        call, fallback = self._call(self._models["text_features"], "tokens", tokens), self._fallback
-        return await self._servers.run(
-            call,
-            deadline,
-            lambda found: found["features"][0],
-            None if fallback is None else lambda: fallback.text_features(tokens, deadline),
+        return await self._run(
+            "text_features", "tokens", tokens, deadline, lambda fallback: fallback.text_features(tokens, deadline)
         )
 
     async def healthy(self) -> bool:
         """Whether some server is believed to run it, or there is a fallback."""
         if self._servers.closed:
             return False
-        return self._fallback is not None or self._servers.believed_to_run(self._models.values())
+        return self._fallback is not None or self._servers.believed_to_run(
+            model_name(self.spec.name, graph) for graph in self.spec.graphs
+        )
 
     def servers(self) -> list[ServerHealth]:
         """See :class:`samgate.engines.base.Remote`."""
@@ -71,9 +65,21 @@ class TritonTextModel:
         if self._fallback is not None:
             await self._fallback.close()
 
-    def _call(self, model: str, name: str, array: UInt8Array | IntArray) -> Call:
-        features = Output(np.dtype(np.float32), (len(array), self.spec.width))
-        return Call(model, {name: array}, {"features": features})
+    async def _run(
+        self,
+        graph: GraphName,
+        name: str,
+        array: UInt8Array | IntArray,
+        deadline: float,
+        instead: Callable[[TextModel], Awaitable[FloatArray]],
+    ) -> FloatArray:
+        fallback, features = self._fallback, Output(np.dtype(np.float32), (len(array), self.spec.width))
+        return await self._servers.run(
+            Call(model_name(self.spec.name, graph), {name: array}, {"features": features}),
+            deadline,
+            lambda found: found["features"][0],
+            None if fallback is None else lambda: instead(fallback),
+        )
 
 
 def connect_text_model(spec: ClipSpec, settings: Settings, report: Callable[[str], None]) -> TritonTextModel:
