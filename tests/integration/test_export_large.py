@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,17 @@ from numpy.typing import NDArray
 from parity.cases import image, valid
 from parity.weights import draw_state
 from samgate.compile import export, external
+from samgate.compile import graphs as graphs_module
 from samgate.compile.external import copy_graph, data_file, graph_sha256, graph_size, link_graph
+from samgate.compile.graphs import ensure_graphs
 from samgate.compile.prepare import prepare
 from samgate.compile.targets import TARGETS
 from samgate.compile.tensorrt import build_plan, load_module
 from samgate.engines import onnxruntime, openvino
+from samgate.errors import WeightsError
 from samgate.variants import get_variant
 from samgate.variants.graphs import graph_specs
+from samgate.weights import store
 from samgate.weights.formats import network_shapes
 from samgate.weights.home import sha256_file
 
@@ -94,3 +100,39 @@ def test_in_low_arithmetic_it_has_its_weights_inside_again(graphs: tuple[Path, P
     plan = tmp_path / "plan"
     build_plan(module, graph_specs(SPEC)["encoder"], one.path, plan, "8.9", tmp_path / "timings")
     assert plan.stat().st_size > 100_000
+
+
+HEAP = """
+import numpy as np
+from samgate.compile import graphs
+
+def anonymous():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) >> 10 for line in file if line.startswith("RssAnon"))
+
+graphs._keep_heap_whole()
+np.ones(2**24, np.uint8)  # freed: by itself glibc would take its like from the heap from now on
+before = anonymous()
+blocks = [np.ones(2**24, np.uint8) for _ in range(20)]
+del blocks[:-1]
+print(anonymous() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's heap")
+def test_what_a_large_export_frees_goes_back_to_the_system() -> None:
+    done = subprocess.run([sys.executable, "-c", HEAP], capture_output=True, text=True, timeout=60, check=True)
+    assert int(done.stdout) < 64, "MiB that stay of 20 blocks of 16 MiB, of which one is kept"
+
+
+@pytest.mark.parametrize("large", [True, False])
+def test_the_heap_is_kept_whole_for_large_weights(large: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAMGATE_HOME", str(tmp_path))
+    weights = {"some": np.zeros(2**10, np.float32)}
+    size = store.save(SPEC, weights, store.Origin(SPEC.name, "drawn", {})).path.stat().st_size
+    monkeypatch.setattr(graphs_module, "LARGE", size if large else size + 1)
+    kept: list[bool] = []
+    monkeypatch.setattr(graphs_module, "_keep_heap_whole", lambda: kept.append(True))
+    with pytest.raises(WeightsError, match="these are not the weights of sam-vit-h"):
+        ensure_graphs(SPEC)
+    assert kept == [True] * large

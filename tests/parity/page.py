@@ -38,9 +38,10 @@ upstream, and one of every kind on the runtimes, `make test-full` all of them, a
   of a level, and its graphs differ from torch by whole levels, so that theirs is a looser bound (0.15).
 - **CPU**: milliseconds for an image and for a box on it, OpenVINO in f32 and in bf16; compare within the column.
 
-Memory: SAM ViT-H, the largest, takes 8.4 GiB to export and load for OpenVINO in bf16, and 6.0 with
-`MALLOC_MMAP_THRESHOLD_=4194304` in the environment, which keeps what is freed from going to pieces. With that,
-`make test-full` takes at most 7.8 GiB, beside pages of mapped files that the system takes back when it wants to.
+Memory: SAM ViT-H, the largest, takes 6.2 GiB to export and load for OpenVINO in bf16. Of weights of more than a GiB
+glibc is told to give freed blocks back, which would go to pieces otherwise (8.5 GiB); it takes a third more of an
+export's time, once. With the same for all tests (`MALLOC_MMAP_THRESHOLD_=4194304`) `make test-full` takes at most
+7.8 GiB, beside pages of mapped files that the system takes back when it wants to.
 """
 
 _PLANS = """\
