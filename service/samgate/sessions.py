@@ -1,4 +1,4 @@
-"""Embedding cache: an image is encoded once, however many clients send it at the same time, and prompted many times."""
+"""What is made of an image once, however many clients send it at a time, and used many times: embeddings, for one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from samgate.domain import FloatArray, Frame
 
@@ -20,20 +21,35 @@ class Embedding:
     frame: Frame
     stages_s: dict[str, float]
 
+    @property
+    def nbytes(self) -> int:
+        """Of its values."""
+        return self.values.nbytes
+
+
+class Sized(Protocol):
+    """What can be kept."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+V = TypeVar("V", bound=Sized)
+
 
 @dataclass(slots=True)
-class _Entry:
-    embedding: Embedding
+class _Entry(Generic[V]):
+    value: V
     used: float
 
 
 @dataclass(slots=True)
-class _Making:
-    task: asyncio.Task[Embedding]
+class _Making(Generic[V]):
+    task: asyncio.Task[V]
     waiters: int = 0
 
 
-class EmbeddingCache:
+class SharedCache(Generic[V]):
     """Least-recently-used cache by key, bounded in bytes and in seconds without use, with single flight.
 
     For one event loop. ``clock`` is in seconds.
@@ -43,30 +59,30 @@ class EmbeddingCache:
         self.max_bytes = max_bytes
         self.ttl_s = ttl_s
         self._clock = clock
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
-        self._making: dict[str, _Making] = {}
+        self._entries: OrderedDict[str, _Entry[V]] = OrderedDict()
+        self._making: dict[str, _Making[V]] = {}
         self.bytes = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, key: str) -> Embedding | None:
-        """The embedding called ``key``, which this use keeps alive; None when it isn't held."""
+    def get(self, key: str) -> V | None:
+        """The value called ``key``, which this use keeps alive; None when it isn't held."""
         self._expire()
         entry = self._entries.get(key)
         if entry is None:
             return None
         entry.used = self._clock()
         self._entries.move_to_end(key)
-        return entry.embedding
+        return entry.value
 
     def held(self, key: str) -> bool:
-        """Whether the embedding called ``key`` is held. Doesn't count as use."""
+        """Whether the value called ``key`` is held. Doesn't count as use."""
         self._expire()
         return key in self._entries
 
-    async def get_or_make(self, key: str, make: Callable[[], Awaitable[Embedding]]) -> tuple[Embedding, bool]:
-        """The embedding called ``key`` and whether it was there, or being made, already.
+    async def get_or_make(self, key: str, make: Callable[[], Awaitable[V]]) -> tuple[V, bool]:
+        """The value called ``key`` and whether it was there, or being made, already.
 
         ``make`` runs in a task of the cache: it goes on when the caller that began it is cancelled while others wait,
         and is cancelled with the last of them. Raises what ``make`` raises, to all who wait; errors aren't kept.
@@ -95,16 +111,16 @@ class EmbeddingCache:
         self._entries.clear()
         self.bytes = 0
 
-    async def _make(self, key: str, make: Callable[[], Awaitable[Embedding]]) -> Embedding:
-        embedding = await make()
-        self._put(key, embedding)
-        return embedding
+    async def _make(self, key: str, make: Callable[[], Awaitable[V]]) -> V:
+        value = await make()
+        self._put(key, value)
+        return value
 
-    def _put(self, key: str, embedding: Embedding) -> None:
+    def _put(self, key: str, value: V) -> None:
         self._drop(key)
-        if embedding.values.nbytes <= self.max_bytes:
-            self._entries[key] = _Entry(embedding, self._clock())
-            self.bytes += embedding.values.nbytes
+        if value.nbytes <= self.max_bytes:
+            self._entries[key] = _Entry(value, self._clock())
+            self.bytes += value.nbytes
         while self.bytes > self.max_bytes:
             self._drop(next(iter(self._entries)))
 
@@ -116,4 +132,8 @@ class EmbeddingCache:
     def _drop(self, key: str) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:
-            self.bytes -= entry.embedding.values.nbytes
+            self.bytes -= entry.value.nbytes
+
+
+EmbeddingCache = SharedCache[Embedding]
+"""Of images that are encoded."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,9 +21,15 @@ from samgate.api.server import load_text_model_of
 from samgate.cli.main import main
 from samgate.cli.triton import text_models_for
 from samgate.client import Client, SamPredictor, prompt
+from samgate.compile.artifacts import installed_artifact
 from samgate.compile.export import graph_module, load_network
+from samgate.compile.gate import GateData
+from samgate.compile.graphs import ensure_graphs
+from samgate.compile.pipeline import Request, compile_variant
+from samgate.compile.targets import TARGETS
 from samgate.config import EngineSettings, Settings
 from samgate.domain import FloatArray
+from samgate.engines import onnxruntime
 from samgate.errors import InvalidArgument, NotFound
 from samgate.imaging.masks import finish
 from samgate.imaging.preprocess import encoder_input
@@ -38,6 +45,8 @@ IMAGE = picture(360, 420)
 TEXTS = ("a black dog", "the sky above the roofs", "Zwölf Boxkämpfer 🥊")
 CLOSE = 2e-3
 """Of probabilities, which have a hundred times the error of cosines."""
+LOW = 5e-3
+"""Between features of the length 1, of which one is from fp16: five of its last digits."""
 
 
 class Served(NamedTuple):
@@ -165,6 +174,7 @@ def test_what_is_no_words_is_told(served: Served) -> None:
 def test_where_nothing_can_be_meant_the_mask_is_empty(served: Served) -> None:
     # No object has more than 100 pixels.
     answer = served.client.segment(picture(9, 10), text="dog", selection="multi", return_logits=True)
+    assert len(answer.masks) == 3
     for mask in answer.masks:
         assert mask.predicted_iou == 0
         assert not mask.to_numpy().any()
@@ -197,3 +207,22 @@ def test_triton_has_an_installed_text_model_where_a_variant_takes_words(kept: Pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SAMGATE_HOME", str(kept / "empty"))
         assert text_models_for([fastsam]) == []
+
+
+def test_a_text_model_is_compiled_through_no_gate(kept: Path, tmp_path: Path, photo: bytes) -> None:
+    with reduced_text_model(kept) as clip:
+        request = Request(clip, TARGETS["onnx"], "fp16", root=tmp_path)
+        (artifact,) = compile_variant(request, lambda line: None)
+        assert installed_artifact(clip, "onnx", "fp16", root=tmp_path).manifest == artifact.manifest
+        assert (artifact.manifest.gate, artifact.manifest.checked) == (None, "not run: there are no masks to judge")
+        crops = {"image": picture(224, 224)[None]}
+        low, full = (
+            onnxruntime.load_graph(files["image_features"], "f32", 2)(crops)[0]
+            for files in (artifact.files, ensure_graphs(clip))
+        )
+        assert 0 < np.linalg.norm(low - full) < LOW
+        folder = tmp_path / "photos"
+        folder.mkdir()
+        (folder / "photo.png").write_bytes(photo)
+        with pytest.raises(InvalidArgument, match="eval: clip-vit-b-32 makes no masks that images could judge"):
+            compile_variant(replace(request, data=GateData.from_paths(None, folder)), lambda line: None)

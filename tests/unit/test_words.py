@@ -16,7 +16,7 @@ import pytest
 from fastsam_support import SPEC, embedded
 from parity import rules
 from samgate.domain import FloatArray, IntArray, Prompt, UInt8Array
-from samgate.errors import Infeasible, NotFound, Overloaded
+from samgate.errors import DeadlineExceeded, Infeasible, NotFound, Overloaded
 from samgate.serving import words as module
 from samgate.serving.admission import Admitted
 from samgate.serving.requests import Handle, RawImage, Trace
@@ -99,7 +99,7 @@ def asking(*places: int) -> IntArray:
 
 async def test_all_objects_are_seen_once_and_each_can_be_meant(executor: Executor) -> None:
     model, image = Model(), embedding()
-    words = Words(model, executor)
+    words = Words(model, executor, 60)
     found = detections_in(image.values)
     objects = objects_in(found, image.frame, SPEC)
     count = len(objects.boxes)
@@ -119,9 +119,41 @@ async def test_all_objects_are_seen_once_and_each_can_be_meant(executor: Executo
     assert sum(model.seen) == count
 
 
+async def test_who_asks_at_the_same_time_waits_for_the_same(executor: Executor) -> None:
+    model, image = Model(), embedding()
+    words = Words(model, executor, 60)
+    count = len(objects_in(detections_in(image.values), image.frame, SPEC).boxes)
+    both = await asyncio.gather(
+        *(words.meanings(admitted("one"), image, asking(place), soon()) for place in (0, count - 1))
+    )
+    assert sum(model.seen) == count
+    assert not np.array_equal(both[0][0]()[0], both[1][0]()[0])
+
+
+async def test_nobody_is_late_by_another_s_deadline(executor: Executor) -> None:
+    model, image = Model(), embedding()
+    words, look, short = Words(model, executor, 60), model.image_features, time.monotonic() + 1
+    reached = asyncio.Event()
+
+    async def late(crops: UInt8Array, deadline: float) -> FloatArray:
+        if deadline == short:
+            reached.set()
+            await asyncio.sleep(max(0.0, short - time.monotonic()) + 0.01)
+            raise DeadlineExceeded("the deadline passed before test had its turn")
+        return await look(crops, deadline)
+
+    model.image_features = late  # type: ignore[method-assign]
+    first = asyncio.create_task(words.meanings(admitted("one"), image, asking(0), short))
+    await reached.wait()
+    second = asyncio.create_task(words.meanings(admitted("one"), image, asking(0), soon()))
+    with pytest.raises(DeadlineExceeded):
+        await first
+    assert len(await second) == 1
+
+
 async def test_only_so_many_images_are_remembered(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_IMAGES", 2)
-    words, image = Words(Model(), executor), embedding()
+    monkeypatch.setattr(module, "MOST_BYTES", 2 * module._BOOKS)
+    words, image = Words(Model(), executor, 60), embedding()
     nothing = Embedding(np.zeros_like(image.values), image.frame, {})
     for name in ("one", "two", "one", "three"):
         (meaning,) = await words.meanings(admitted(name), nothing, asking(0), soon())
@@ -138,7 +170,7 @@ async def test_only_so_many_images_are_remembered(executor: Executor, monkeypatc
 async def test_what_the_model_refuses_is_told_and_nothing_half_done_is_kept(executor: Executor) -> None:
     model, image = Model(), embedding()
     model.fail_after = 1
-    words = Words(model, executor)
+    words = Words(model, executor, 60)
     with pytest.raises(Overloaded):
         await words.meanings(admitted("one"), image, asking(0), soon())
     with pytest.raises(NotFound):
@@ -157,26 +189,27 @@ async def test_a_call_that_is_cancelled_leaves_nothing_running(executor: Executo
         raise AssertionError
 
     model.image_features = wait  # type: ignore[method-assign]
-    asked = asyncio.create_task(Words(model, executor).meanings(admitted("one"), embedding(), asking(0), soon()))
+    asked = asyncio.create_task(Words(model, executor, 60).meanings(admitted("one"), embedding(), asking(0), soon()))
     await reached.wait()
     before = asyncio.all_tasks()
     asked.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asked
-    left = asyncio.all_tasks() & before - {asyncio.current_task(), asked}
+    # Its work is told to end with it, and has a moment for that.
+    _, left = await asyncio.wait(before - {asyncio.current_task(), asked}, timeout=5)
     assert not left
 
 
 async def test_tokens_are_of_prompts_in_words_alone(executor: Executor) -> None:
     prompts = [Prompt(*NOTHING, text="a dog"), Prompt(np.ones((1, 2), np.float32), np.ones(1, np.int32))]
-    rows = await Words(Model(), executor).tokens([*prompts, Prompt(*NOTHING, text="a cat")])
+    rows = await Words(Model(), executor, 60).tokens([*prompts, Prompt(*NOTHING, text="a cat")])
     assert rows.shape == (2, VIT_B_32.context)
     assert (rows[0] != rows[1]).sum() == 1
 
 
 async def test_what_can_not_be_done_in_time_is_not_begun(executor: Executor) -> None:
     model, image = Model(), embedding()
-    words = Words(model, executor)
+    words = Words(model, executor, 60)
     # Nothing is known of the pace at first.
     await words.meanings(admitted("one"), image, asking(0), soon())
     seen = sum(model.seen)

@@ -91,8 +91,12 @@ def compile_variant(request: Request, report: Report) -> list[Artifact]:
 def _require_images(request: Request, plan: PrecisionPlan) -> None:
     if "int8" in plan.arithmetics and not request.calibration:
         raise InvalidArgument("calibrate", "int8 is calibrated on images: give a folder of photographs like yours")
+    if not isinstance(request.spec, VariantSpec):
+        if request.data is not None:
+            raise InvalidArgument("eval", f"{request.spec.name} makes no masks that images could judge: leave it out")
+        return
     runs = not any(one in request.target.ungated for one in plan.arithmetics)
-    if request.target.module is None and request.data is None and runs and isinstance(request.spec, VariantSpec):
+    if request.target.module is None and request.data is None and runs:
         raise InvalidArgument(
             "eval",
             "nothing is installed that hasn't passed the accuracy gate: give --eval instances.json (in COCO's format), "

@@ -59,7 +59,7 @@ class Gateway:
         self.scheduler = Scheduler({_DEVICE: profile}, time.monotonic(), _options(settings, weight))
         # One more than the cores: the threads also wait for memory, and a call must not wait for a slow neighbour.
         self._executor = ThreadPoolExecutor(usable_cores() + 1, thread_name_prefix="imaging")
-        self._words = None if text_model is None else Words(text_model, self._executor)
+        self._words = None if text_model is None else Words(text_model, self._executor, settings.cache.ttl_s)
         self._dispatcher = Dispatcher(self.scheduler, self._run, watch)
         self.images = Images(settings, self.cache, self._executor, self._dispatcher)
         self._door = Door(self.models, self.images, self._dispatcher)

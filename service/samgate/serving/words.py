@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -17,10 +16,10 @@ from numpy.typing import NDArray
 from samgate import tracing
 from samgate.domain import FloatArray, IntArray, Prompt, UInt8Array
 from samgate.engines.base import TextModel
-from samgate.errors import Infeasible, NotFound
+from samgate.errors import DeadlineExceeded, Infeasible, NotFound
 from samgate.serving.admission import Admitted
 from samgate.serving.requests import Handle
-from samgate.sessions import Embedding
+from samgate.sessions import Embedding, SharedCache
 from samgate.text.choice import Objects, meant, objects_in, probabilities
 from samgate.text.crops import Box, crops_of
 from samgate.text.tokens import tokens_of
@@ -33,8 +32,10 @@ NO_TEXT_MODEL = (
     "prompts in words need a variant that finds everything at once and a text model, and no text model is served here; "
     "install one and start the server with it: `samgate serve --variants fastsam-s --text-model clip-vit-b-32`"
 )
-MOST_IMAGES = 64
-"""That are remembered: at 512 numbers an object, 300 objects at most, 40 MB."""
+MOST_BYTES = 40 * 2**20
+"""Of what is remembered: some 64 images, at 512 numbers an object and 300 objects at most."""
+_BOOKS = 1024
+"""Bytes that an image takes that has no objects."""
 
 Meaning = Callable[[], tuple[FloatArray, FloatArray]]
 """Makes what a decoder answers to a prompt: low-res logits float32 ``[M, 256, 256]``, and what they are worth, ``[M]``.
@@ -48,14 +49,20 @@ class _Described:
     at: NDArray[np.intp]
     features: FloatArray
 
+    @property
+    def nbytes(self) -> int:
+        """Of both, and about of what leads to them."""
+        return self.at.nbytes + self.features.nbytes + _BOOKS
+
 
 class Words:
-    """Asks ``model`` which object is meant. For one event loop; :meth:`close` ends it."""
+    """Asks ``model`` which object is meant. What it saw of an image is kept for ``ttl_s`` seconds without use. For one
+    event loop; :meth:`close` ends it."""
 
-    def __init__(self, model: TextModel, executor: Executor) -> None:
+    def __init__(self, model: TextModel, executor: Executor, ttl_s: float) -> None:
         self.model = model
         self._executor = executor
-        self._described: OrderedDict[str, _Described] = OrderedDict()
+        self._described = SharedCache[_Described](MOST_BYTES, ttl_s)
         self._each_s = 0.0
         """The least that an object has taken so far."""
 
@@ -96,21 +103,24 @@ class Words:
     ) -> _Described:
         handle, image = admitted.trace.handle, admitted.source.image
         known = self._described.get(handle)
-        if known is None:
-            if isinstance(image, Handle):
-                raise NotFound(
-                    "image.handle: its objects weren't looked at for words here, or long ago: send the image"
-                )
-            spec = admitted.model.spec
-            objects = await self._work(partial(objects_in, found, embedding.frame, spec))
-            self._require_time(admitted, objects, deadline)
+        if known is not None:
+            return known
+        if isinstance(image, Handle):
+            raise NotFound("image.handle: its objects weren't looked at for words here, or long ago: send the image")
+        objects = await self._work(partial(objects_in, found, embedding.frame, admitted.model.spec))
+        self._require_time(admitted, objects, deadline)
+
+        async def look() -> _Described:
             async with admitted.images.decoded(image) as pixels:
-                features = await self._features(objects, partial(crops_of, pixels), deadline)
-            known = self._described[handle] = _Described(objects.at, features)
-            while len(self._described) > MOST_IMAGES:
-                self._described.popitem(last=False)
-        self._described.move_to_end(handle)
-        return known
+                return _Described(objects.at, await self._features(objects, partial(crops_of, pixels), deadline))
+
+        while True:
+            try:
+                return (await self._described.get_or_make(handle, look))[0]
+            except DeadlineExceeded:
+                # The deadline may have been that of another request for the same image, which came first.
+                if time.monotonic() >= deadline:
+                    raise
 
     async def _features(
         self, objects: Objects, crops: Callable[[list[Box], int], UInt8Array], deadline: float
